@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# What ringway needs from Debian's packages, and a function that installs what is missing of it. Sourced
+# by app/run.sh and tests/run.sh; runs nothing by itself.
+
+# To build and run the switch.
+build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansson-dev libevent-dev"
+
+# To test it as well: guests, their tools, and the test frameworks.
+test_packages="libcmocka-dev clang python3 python3-pytest dpdk-dev qemu-system-x86 iperf3 ethtool
+busybox-static cpio"
+
+# install_packages NAME... : installs those that are missing; calls the package manager for no other.
+install_packages() {
+    missing=
+    for package; do
+        case $(dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null) in
+            *'install ok installed'*) ;;
+            *) missing="$missing $package" ;;
+        esac
+    done
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "missing packages, and only root can install them:$missing" >&2
+        return 1
+    fi
+    echo "installing:$missing" >&2
+    DEBIAN_FRONTEND=noninteractive
+    export DEBIAN_FRONTEND
+    apt-get update -q >&2 || echo "apt-get update failed; trying with the lists that are there" >&2
+    # shellcheck disable=SC2086 # a list of words
+    apt-get install -q -y --no-install-recommends $missing >&2
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Units: text to numbers and back. Parsers are strict: what they take is what an operator reads in
+ * the documentation, and nothing that only the C library happens to understand.
+ */
+#include "base/units.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+int mac_parse(const char *text, uint8_t mac[MAC_LENGTH])
+{
+	uint8_t parsed[MAC_LENGTH];
+
+	if (strlen(text) != MAC_TEXT_SIZE - 1)
+		return -EINVAL;
+	for (unsigned int i = 0; i < MAC_LENGTH; i++) {
+		int high = hex_digit(text[3 * i]);
+		int low = hex_digit(text[3 * i + 1]);
+
+		if (high < 0 || low < 0 || (i < MAC_LENGTH - 1 && text[3 * i + 2] != ':'))
+			return -EINVAL;
+		parsed[i] = (uint8_t)(high << 4 | low);
+	}
+	memcpy(mac, parsed, MAC_LENGTH);
+	return 0;
+}
+
+void mac_format(const uint8_t mac[MAC_LENGTH], char text[MAC_TEXT_SIZE])
+{
+	snprintf(text, MAC_TEXT_SIZE, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		 mac[3], mac[4], mac[5]);
+}
+
+int name_check(const char *name)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789_.:-";
+	size_t length = strlen(name);
+
+	if (length < 1 || length > NAME_MAX_LENGTH || strspn(name, allowed) != length)
+		return -EINVAL;
+	return 0;
+}
+
+int mode_parse(const char *text, uint32_t *mode)
+{
+	size_t length = strlen(text);
+	uint32_t parsed = 0;
+
+	if (length < 1 || length > 4 || strspn(text, "01234567") != length)
+		return -EINVAL;
+	for (const char *digit = text; *digit != '\0'; digit++)
+		parsed = parsed << 3 | (uint32_t)(*digit - '0');
+	if (parsed > 0777)
+		return -EINVAL;
+	*mode = parsed;
+	return 0;
+}
+
+void text_cut(char *text, size_t size)
+{
+	size_t cut = size - 4;
+
+	/* 10xxxxxx continues a character: go back to the byte that starts it. */
+	while (cut > 0 && ((unsigned char)text[cut] & 0xc0) == 0x80)
+		cut--;
+	memcpy(text + cut, "...", 4);
+}
+
+void text_copy(char *to, size_t size, const char *from)
+{
+	size_t length = strnlen(from, size);
+	bool fits = length < size;
+
+	memmove(to, from, fits ? length : size - 1);
+	to[fits ? length : size - 1] = '\0';
+	if (!fits)
+		text_cut(to, size);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Units: text to numbers and back, the same on the command line, in the file and in answers.
+ *
+ *     if (mac_parse("52:54:00:00:00:01", mac) != 0)
+ *         return error_set(err, ERROR_INVALID, EINVAL, "this is no MAC address");
+ *
+ * Thread-safe: no state of its own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAC_LENGTH 6
+#define MAC_TEXT_SIZE 18 /* "52:54:00:00:00:01" and the NUL */
+
+/* Six pairs of hexadecimal digits with colons. Returns 0 or -EINVAL. */
+int mac_parse(const char *text, uint8_t mac[MAC_LENGTH]);
+void mac_format(const uint8_t mac[MAC_LENGTH], char text[MAC_TEXT_SIZE]);
+
+#define NAME_MAX_LENGTH 63
+
+/*
+ * An object's name: 1 to 63 characters of A-Z a-z 0-9 _ . : -
+ * Returns 0 or -EINVAL.
+ */
+int name_check(const char *name);
+
+/* A file mode in octal, "0660" or "660", at most 0777. Returns 0 or -EINVAL. */
+int mode_parse(const char *text, uint32_t *mode);
+
+/*
+ * Copies text into a buffer of `size` bytes, at least 4. What does not fit is cut between two UTF-8
+ * characters and ends in "...", so that the copy still is valid JSON text. The two may overlap.
+ */
+void text_copy(char *to, size_t size, const char *from);
+
+/* The cut alone, for a buffer that is full: ends text[0 .. size - 1] in "..." and a NUL. */
+void text_cut(char *text, size_t size);

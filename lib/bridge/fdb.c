@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The writer's side of the forwarding database, and the learners' rings; bridge/fdb.h is the contract. */
+#include "bridge/fdb.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Buckets that are searched for an entry to give way, when those of the new one are empty. */
+#define EVICT_TRIES 64
+
+/* Buckets a table gets for its capacity: filled to two thirds, two choices nearly never both overflow. */
+static uint32_t bucket_count(uint32_t capacity)
+{
+	uint32_t wanted = capacity * 3 / 2 / FDB_BUCKET_ENTRIES;
+	uint32_t count = 16;
+
+	while (count < wanted)
+		count *= 2;
+	return count;
+}
+
+struct fdb *fdb_new(uint32_t capacity, uint32_t ageing)
+{
+	struct fdb *fdb = calloc(1, sizeof(*fdb));
+	uint32_t count = bucket_count(capacity);
+
+	if (fdb == NULL)
+		return NULL;
+	fdb->buckets = aligned_alloc(64, count * sizeof(*fdb->buckets));
+	if (fdb->buckets == NULL) {
+		free(fdb);
+		return NULL;
+	}
+	memset(fdb->buckets, 0, count * sizeof(*fdb->buckets));
+	fdb->mask = count - 1;
+	fdb->capacity = capacity;
+	fdb->ageing = ageing;
+	return fdb;
+}
+
+void fdb_free(struct fdb *fdb)
+{
+	if (fdb == NULL)
+		return;
+	free(fdb->buckets);
+	free(fdb);
+}
+
+static void entry_clear(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot)
+{
+	__atomic_store_n(&bucket->key[slot], 0, __ATOMIC_RELEASE);
+	bucket->fixed &= (uint8_t)~(1u << slot);
+	fdb->entries--;
+}
+
+/* The key is stored last, and was 0 before: a reader that sees it sees its port. */
+static void entry_set(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot, fdb_key_t key,
+		      uint16_t port, uint16_t now)
+{
+	/* The cleared key must be seen before the new port is. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
+	__atomic_store_n(&bucket->age[slot], now, __ATOMIC_RELAXED);
+	__atomic_store_n(&bucket->key[slot], key, __ATOMIC_RELEASE);
+	fdb->entries++;
+}
+
+static int free_slot(const struct fdb_bucket *bucket, unsigned int *slot)
+{
+	int count = 0;
+
+	for (unsigned int i = FDB_BUCKET_ENTRIES; i-- > 0;) {
+		if (bucket->key[i] == 0) {
+			*slot = i;
+			count++;
+		}
+	}
+	return count;
+}
+
+/* How many entries of the two buckets belong to the port of entry `slot`. */
+static unsigned int neighbours(struct fdb_bucket *const buckets[2], uint16_t port)
+{
+	unsigned int count = 0;
+
+	for (unsigned int b = 0; b < 2; b++)
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++)
+			count += buckets[b]->key[i] != 0 && buckets[b]->port[i] == port;
+	return count;
+}
+
+/* Clears the oldest entry of the port that holds most of the two buckets. */
+static int evict(struct fdb *fdb, struct fdb_bucket *const buckets[2], uint16_t now)
+{
+	struct fdb_bucket *victim = NULL;
+	unsigned int victim_slot = 0, most = 0;
+	uint16_t oldest = 0;
+
+	for (unsigned int b = 0; b < 2; b++) {
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
+			unsigned int held;
+			uint16_t age;
+
+			if (buckets[b]->key[i] == 0 || buckets[b]->fixed >> i & 1)
+				continue;
+			held = neighbours(buckets, buckets[b]->port[i]);
+			age = (uint16_t)(now - buckets[b]->age[i]);
+			if (victim != NULL && (held < most || (held == most && age <= oldest)))
+				continue;
+			victim = buckets[b];
+			victim_slot = i;
+			most = held;
+			oldest = age;
+		}
+	}
+	if (victim == NULL)
+		return -ENOSPC;
+	entry_clear(fdb, victim, victim_slot);
+	counter_add(&fdb->counters.evicted, 1);
+	return 0;
+}
+
+/* At capacity: makes room near the new entry, or else where the sweep finds entries next. */
+static int make_room(struct fdb *fdb, struct fdb_bucket *const buckets[2], uint16_t now)
+{
+	if (evict(fdb, buckets, now) == 0)
+		return 0;
+	for (uint32_t tries = 0; tries < EVICT_TRIES; tries++) {
+		struct fdb_bucket *bucket = &fdb->buckets[(fdb->sweep + tries) & fdb->mask];
+		struct fdb_bucket *const both[2] = { bucket, bucket };
+
+		if (evict(fdb, both, now) == 0)
+			return 0;
+	}
+	return -ENOSPC;
+}
+
+static struct fdb_bucket *find(const struct fdb *fdb, fdb_key_t key, unsigned int *slot)
+{
+	uint64_t hash = fdb_hash(key);
+
+	if (fdb_bucket_find(fdb_first(fdb, hash), key, slot) != FDB_NO_PORT)
+		return fdb_first(fdb, hash);
+	if (fdb_bucket_find(fdb_second(fdb, hash), key, slot) != FDB_NO_PORT)
+		return fdb_second(fdb, hash);
+	return NULL;
+}
+
+int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
+{
+	uint64_t hash = fdb_hash(key);
+	struct fdb_bucket *const buckets[2] = { fdb_first(fdb, hash), fdb_second(fdb, hash) };
+	struct fdb_bucket *bucket;
+	unsigned int slot, slots[2] = { 0, 0 };
+	int first, second;
+
+	bucket = find(fdb, key, &slot);
+	if (bucket != NULL) {
+		if (bucket->port[slot] == port || bucket->fixed >> slot & 1)
+			return 0;
+		__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
+		__atomic_store_n(&bucket->age[slot], now, __ATOMIC_RELAXED);
+		counter_add(&fdb->counters.moved, 1);
+		return 0;
+	}
+	if (fdb->entries >= fdb->capacity && make_room(fdb, buckets, now) != 0) {
+		counter_add(&fdb->counters.refused, 1);
+		return -ENOSPC;
+	}
+	first = free_slot(buckets[0], &slots[0]);
+	second = free_slot(buckets[1], &slots[1]);
+	if (first == 0 && second == 0) {
+		if (evict(fdb, buckets, now) != 0) {
+			counter_add(&fdb->counters.refused, 1);
+			return -ENOSPC;
+		}
+		first = free_slot(buckets[0], &slots[0]);
+		second = free_slot(buckets[1], &slots[1]);
+	}
+	/* The first bucket is where a lookup begins: preferred unless it is much fuller. */
+	if (first > 0 && first + 2 >= second)
+		entry_set(fdb, buckets[0], slots[0], key, port, now);
+	else
+		entry_set(fdb, buckets[1], slots[1], key, port, now);
+	counter_add(&fdb->counters.learned, 1);
+	return 0;
+}
+
+void fdb_age(struct fdb *fdb, uint16_t now, uint32_t buckets)
+{
+	if (fdb->ageing == 0)
+		return;
+	while (buckets-- > 0) {
+		struct fdb_bucket *bucket = &fdb->buckets[fdb->sweep++ & fdb->mask];
+
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
+			uint16_t age = (uint16_t)(now - __atomic_load_n(&bucket->age[i],
+									__ATOMIC_RELAXED));
+
+			if (bucket->key[i] == 0 || bucket->fixed >> i & 1)
+				continue;
+			/* A worker's clock may be a second ahead of ours. */
+			if (age >= fdb->ageing && age < UINT16_MAX - 1) {
+				entry_clear(fdb, bucket, i);
+				counter_add(&fdb->counters.aged, 1);
+			}
+		}
+	}
+}
+
+void fdb_forget_port(struct fdb *fdb, uint16_t port)
+{
+	for (uint32_t b = 0; b <= fdb->mask; b++)
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++)
+			if (fdb->buckets[b].key[i] != 0 && fdb->buckets[b].port[i] == port)
+				entry_clear(fdb, &fdb->buckets[b], i);
+}
+
+void fdb_walk(const struct fdb *fdb, uint16_t now,
+	      void (*visit)(void *argument, const struct fdb_entry *entry), void *argument)
+{
+	for (uint32_t b = 0; b <= fdb->mask; b++) {
+		const struct fdb_bucket *bucket = &fdb->buckets[b];
+
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
+			struct fdb_entry entry = { .port = bucket->port[i] };
+			uint16_t age = (uint16_t)(now - __atomic_load_n(&bucket->age[i],
+									__ATOMIC_RELAXED));
+
+			if (bucket->key[i] == 0)
+				continue;
+			for (unsigned int byte = 0; byte < sizeof(entry.mac); byte++)
+				entry.mac[byte] = (uint8_t)(bucket->key[i] >> (8 * byte));
+			entry.vlan = bucket->key[i] >> 48 & 0x7fff;
+			entry.fixed = bucket->fixed >> i & 1;
+			entry.age = age < UINT16_MAX - 1 ? age : 0;
+			visit(argument, &entry);
+		}
+	}
+}
+
+void learner_post(struct learner *learner, fdb_key_t key, uint16_t port)
+{
+	fdb_key_t tag = key ^ (fdb_key_t)port << 47;
+	fdb_key_t *recent = &learner->recent[fdb_hash(key) >> 40 & (LEARNER_RECENT - 1)];
+	uint32_t used;
+
+	if (*recent == tag)
+		return;
+	used = learner->head - __atomic_load_n(&learner->tail, __ATOMIC_ACQUIRE);
+	if (used == LEARNER_SLOTS) {
+		counter_add(&learner->overflowed, 1);
+		return;
+	}
+	*recent = tag;
+	learner->items[learner->head % LEARNER_SLOTS] = (struct learner_item){ key, port };
+	__atomic_store_n(&learner->head, learner->head + 1, __ATOMIC_RELEASE);
+}
+
+void learner_forget(struct learner *learner)
+{
+	memset(learner->recent, 0, sizeof(learner->recent));
+}
+
+unsigned int learner_drain(struct learner *learner, struct fdb *fdb, uint16_t now)
+{
+	uint32_t head = __atomic_load_n(&learner->head, __ATOMIC_ACQUIRE);
+	unsigned int count = 0;
+
+	while (learner->tail != head) {
+		const struct learner_item *item = &learner->items[learner->tail % LEARNER_SLOTS];
+
+		fdb_learn(fdb, item->key, item->port, now);
+		__atomic_store_n(&learner->tail, learner->tail + 1, __ATOMIC_RELEASE);
+		count++;
+	}
+	return count;
+}

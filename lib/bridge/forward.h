@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Forwarding: gives each frame of a burst a verdict and stages it by destination. It transmits nothing,
+ * allocates nothing, and sees ports only as an array of facts (forward_port) that is part of the
+ * snapshot.
+ *
+ * The burst is worked on in passes: first all keys are made and their buckets asked for, then all
+ * lookups are done. Learning uses the table as it was at the start of the burst.
+ *
+ * Called by a worker on its own burst; the table is read-only, the fdb is read and its ages refreshed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/fdb.h"
+#include "frame/frame.h"
+
+/* What forwarding must know of a port. Built by apply, immutable. */
+struct forward_port {
+	bool present; /* the slot is in use */
+};
+
+/* Part of the snapshot. Indexed by port number. */
+struct forward_table {
+	uint16_t port_count;
+	uint16_t flood_count;
+	const struct forward_port *ports;
+	const uint16_t *flood; /* numbers of the ports that unknown and group frames go to */
+	struct fdb *fdb;
+};
+
+/* Frames on their way to one port. */
+struct stage {
+	uint16_t count;
+	struct frame *frames[BURST_MAX];
+};
+
+/* The first ledger: each received frame gets one verdict. w: worker, r: anyone. */
+struct rx_counters {
+	uint64_t packets; /* = forwarded + flooded + all of dropped */
+	uint64_t bytes;
+	uint64_t segments;
+	uint64_t forwarded;
+	uint64_t flooded;
+	uint64_t copies; /* of flooded frames */
+	uint64_t notifications;
+	uint64_t dropped[DROP_COUNT];
+};
+
+/* A worker's own. */
+struct forward {
+	const struct forward_table *table;
+	struct learner *learner;
+	uint16_t now;           /* seconds, modulo 65,536 */
+	uint16_t staged_count;  /* ports with a stage that is not empty */
+	uint16_t *staged;       /* their numbers */
+	struct stage *stages;   /* by port number, all empty between bursts */
+};
+
+/*
+ * Decides on all frames of the burst, which came from port `from` and passed vnet_check or are drops
+ * already, and counts them. Afterwards the stages name who gets what.
+ */
+void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
+		   struct rx_counters *counters);

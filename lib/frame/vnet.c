@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Checks the virtio-net header of a frame that has one; frame/vnet.h is the contract. */
+#include "frame/vnet.h"
+
+#include "frame/parse.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+#define UDP_HEADER 8
+#define TCP_HEADER_MIN 20
+#define TCP_HEADER_MAX 60
+
+/* The type's own protocol and the feature that it stands for. */
+static int gso_kind(uint8_t type, const struct transport *found, uint8_t *needs)
+{
+	switch (type) {
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+		*needs |= NEEDS_TSO4;
+		return found->ethertype == ETHERTYPE_IPV4 && found->protocol == IPPROTO_TCP ? 0 : -EINVAL;
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		*needs |= NEEDS_TSO6;
+		return found->ethertype == ETHERTYPE_IPV6 && found->protocol == IPPROTO_TCP ? 0 : -EINVAL;
+	case VIRTIO_NET_HDR_GSO_UDP:
+		*needs |= NEEDS_UFO;
+		return found->protocol == IPPROTO_UDP ? 0 : -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* Length of all headers up to the payload that is cut, or -EINVAL. */
+static int headers_length(const struct frame *frame, const struct transport *found)
+{
+	uint16_t length = UDP_HEADER;
+
+	if (found->protocol == IPPROTO_TCP) {
+		if (found->offset + TCP_HEADER_MIN > frame->head_length)
+			return -EINVAL;
+		length = (uint16_t)((frame->head[found->offset + 12] >> 4) * 4);
+		if (length < TCP_HEADER_MIN)
+			return -EINVAL;
+	}
+	if (found->offset + length > frame->head_length)
+		return -EINVAL;
+	return found->offset + length;
+}
+
+static int check_gso(struct frame *frame)
+{
+	struct virtio_net_hdr *vnet = &frame->vnet;
+	uint8_t type = vnet->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
+	struct transport found = { 0 };
+	uint32_t payload, segments;
+	int headers;
+
+	if (!(frame->needs & NEEDS_CHECKSUM) || vnet->gso_size == 0)
+		return -EINVAL;
+	if (parse_transport(frame, &found) != 0 || found.fragment || gso_kind(type, &found, &frame->needs) != 0)
+		return -EINVAL;
+	headers = headers_length(frame, &found);
+	if (headers < 0 || vnet->csum_start != found.offset ||
+	    vnet->csum_offset != (found.protocol == IPPROTO_TCP ? 16 : 6))
+		return -EINVAL;
+	if (vnet->gso_type & VIRTIO_NET_HDR_GSO_ECN) {
+		if (found.protocol != IPPROTO_TCP)
+			return -EINVAL;
+		frame->needs |= NEEDS_ECN;
+	}
+
+	payload = frame->length - (uint32_t)headers;
+	if (payload <= vnet->gso_size) {
+		frame->needs = NEEDS_CHECKSUM;
+		vnet->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+		vnet->gso_size = 0;
+		vnet->hdr_len = 0;
+		return 0;
+	}
+	segments = (payload + vnet->gso_size - 1) / vnet->gso_size;
+	if (segments > VNET_SEGMENTS_MAX || vnet->gso_size < VNET_GSO_SIZE_MIN)
+		return -EINVAL;
+	frame->segments = (uint16_t)segments;
+	vnet->hdr_len = (uint16_t)headers;
+	return 0;
+}
+
+int vnet_check(struct frame *frame, uint8_t allowed)
+{
+	struct virtio_net_hdr *vnet = &frame->vnet;
+
+	frame->needs = 0;
+	frame->segments = 1;
+
+	/* DATA_VALID and RSC_INFO are the device's words: a guest may not vouch for its own data. */
+	vnet->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	if (vnet->flags) {
+		frame->needs = NEEDS_CHECKSUM;
+		if (vnet->csum_start < ETHERNET_HEADER ||
+		    (uint32_t)vnet->csum_start + vnet->csum_offset + 2 > frame->length)
+			return -EINVAL;
+	} else {
+		vnet->csum_start = 0;
+		vnet->csum_offset = 0;
+	}
+	if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		if (check_gso(frame) != 0)
+			return -EINVAL;
+	} else {
+		vnet->gso_size = 0;
+		vnet->hdr_len = 0;
+	}
+	return frame->needs & ~allowed ? -EINVAL : 0;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Names and meanings of virtio feature bits; port/features.h is the contract. */
+#include "port/features.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "frame/frame.h"
+
+#define ROW(name) [name] = #name
+
+static const char *const names[64] = {
+	ROW(VIRTIO_NET_F_CSUM),
+	ROW(VIRTIO_NET_F_GUEST_CSUM),
+	ROW(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS),
+	ROW(VIRTIO_NET_F_MTU),
+	ROW(VIRTIO_NET_F_MAC),
+	[6] = "VIRTIO_NET_F_GSO",
+	ROW(VIRTIO_NET_F_GUEST_TSO4),
+	ROW(VIRTIO_NET_F_GUEST_TSO6),
+	ROW(VIRTIO_NET_F_GUEST_ECN),
+	ROW(VIRTIO_NET_F_GUEST_UFO),
+	ROW(VIRTIO_NET_F_HOST_TSO4),
+	ROW(VIRTIO_NET_F_HOST_TSO6),
+	ROW(VIRTIO_NET_F_HOST_ECN),
+	ROW(VIRTIO_NET_F_HOST_UFO),
+	ROW(VIRTIO_NET_F_MRG_RXBUF),
+	ROW(VIRTIO_NET_F_STATUS),
+	ROW(VIRTIO_NET_F_CTRL_VQ),
+	ROW(VIRTIO_NET_F_CTRL_RX),
+	ROW(VIRTIO_NET_F_CTRL_VLAN),
+	ROW(VIRTIO_NET_F_GUEST_ANNOUNCE),
+	ROW(VIRTIO_NET_F_MQ),
+	ROW(VIRTIO_NET_F_CTRL_MAC_ADDR),
+	[26] = "VHOST_F_LOG_ALL",
+	[27] = "VIRTIO_F_ANY_LAYOUT",
+	[28] = "VIRTIO_RING_F_INDIRECT_DESC",
+	[29] = "VIRTIO_RING_F_EVENT_IDX",
+	[30] = "VHOST_USER_F_PROTOCOL_FEATURES",
+	[32] = "VIRTIO_F_VERSION_1",
+	[33] = "VIRTIO_F_ACCESS_PLATFORM",
+	[34] = "VIRTIO_F_RING_PACKED",
+	[35] = "VIRTIO_F_IN_ORDER",
+	[36] = "VIRTIO_F_ORDER_PLATFORM",
+};
+
+static bool has(uint64_t features, unsigned int bit)
+{
+	return features >> bit & 1;
+}
+
+uint8_t features_sends(uint64_t features)
+{
+	unsigned int needs = 0;
+
+	if (!has(features, VIRTIO_NET_F_CSUM))
+		return 0;
+	needs = NEEDS_CHECKSUM;
+	/* The old F_GSO stands for all of TSO (virtio 1.2, 5.1.3.2, legacy). */
+	if (has(features, 6))
+		needs |= NEEDS_TSO4 | NEEDS_TSO6 | NEEDS_ECN;
+	if (has(features, VIRTIO_NET_F_HOST_TSO4))
+		needs |= NEEDS_TSO4;
+	if (has(features, VIRTIO_NET_F_HOST_TSO6))
+		needs |= NEEDS_TSO6;
+	if (has(features, VIRTIO_NET_F_HOST_ECN))
+		needs |= NEEDS_ECN;
+	if (has(features, VIRTIO_NET_F_HOST_UFO))
+		needs |= NEEDS_UFO;
+	return (uint8_t)needs;
+}
+
+uint8_t features_accepts(uint64_t features)
+{
+	unsigned int needs = 0;
+
+	/* Segmentation means partial checksums: without GUEST_CSUM none of it counts. */
+	if (!has(features, VIRTIO_NET_F_GUEST_CSUM))
+		return 0;
+	needs = NEEDS_CHECKSUM;
+	if (has(features, VIRTIO_NET_F_GUEST_TSO4))
+		needs |= NEEDS_TSO4;
+	if (has(features, VIRTIO_NET_F_GUEST_TSO6))
+		needs |= NEEDS_TSO6;
+	if (has(features, VIRTIO_NET_F_GUEST_ECN))
+		needs |= NEEDS_ECN;
+	if (has(features, VIRTIO_NET_F_GUEST_UFO))
+		needs |= NEEDS_UFO;
+	return (uint8_t)needs;
+}
+
+json_t *features_to_json(uint64_t features)
+{
+	json_t *list = json_array();
+
+	for (unsigned int bit = 0; bit < 64 && list != NULL; bit++) {
+		char unknown[16];
+
+		if (!has(features, bit))
+			continue;
+		snprintf(unknown, sizeof(unknown), "bit %u", bit);
+		json_array_append_new(list, json_string(names[bit] != NULL ? names[bit] : unknown));
+	}
+	return list;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What all types of port share, and the list of the types; port/port.h is the contract. */
+#include "port/port.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "port/vhost_user.h"
+
+static const struct port_ops *const types[] = { &vhost_user_ops };
+
+const char port_types[] = "vhost-user";
+
+const struct port_ops *port_find_type(const char *type)
+{
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (strcmp(types[i]->type, type) == 0)
+			return types[i];
+	return NULL;
+}
+
+struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number, uint16_t queues,
+		      uint16_t workers, const struct port_host *host)
+{
+	struct port *port = calloc(1, sizeof(*port) + queues * sizeof(port->queues[0]));
+
+	if (port == NULL)
+		return NULL;
+	port->ops = ops;
+	if (host != NULL)
+		port->host = *host;
+	strncpy(port->name, name, sizeof(port->name) - 1);
+	port->number = number;
+	port->queue_count = queues;
+	port->worker_count = workers;
+	for (uint16_t i = 0; i < queues; i++) {
+		struct port_queue *queue = &port->queues[i];
+		size_t size = workers * sizeof(*queue->counters);
+
+		queue->port = port;
+		queue->ops = ops;
+		queue->index = i;
+		queue->counters = aligned_alloc(64, size);
+		if (queue->counters == NULL) {
+			port_free(port);
+			return NULL;
+		}
+		memset(queue->counters, 0, size);
+	}
+	return port;
+}
+
+void port_free(struct port *port)
+{
+	if (port == NULL)
+		return;
+	for (uint16_t i = 0; i < port->queue_count; i++)
+		free(port->queues[i].counters);
+	free(port);
+}
+
+void port_sum_counters(const struct port *port, struct port_counters *sum)
+{
+	uint64_t *to = (uint64_t *)sum;
+
+	_Static_assert(sizeof(*sum) % sizeof(uint64_t) == 0, "counters are 64-bit fields");
+	memset(sum, 0, sizeof(*sum));
+	for (uint16_t q = 0; q < port->queue_count; q++) {
+		for (uint16_t w = 0; w < port->worker_count; w++) {
+			const uint64_t *from = (const uint64_t *)&port->queues[q].counters[w];
+
+			for (size_t i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
+				to[i] += counter_read(&from[i]);
+		}
+	}
+}
+
+void port_set_tx(struct port *port, const uint16_t *queues, uint16_t count, uint32_t accepts)
+{
+	__atomic_store_n(&port->tx_accepts, accepts, __ATOMIC_RELAXED);
+	for (uint16_t i = 0; i < count; i++)
+		__atomic_store_n(&port->tx_map[i], queues[i], __ATOMIC_RELAXED);
+	__atomic_store_n(&port->tx_ready, count, __ATOMIC_RELEASE);
+}

@@ -1,0 +1,777 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The session state machine over librte_vhost (messages: the vhost-user protocol specification of QEMU,
+ * docs/interop/vhost-user). port/vhost_session.h tells its rules.
+ */
+#include "port/vhost_session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_config.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <rte_log.h>
+#include <rte_vhost.h>
+
+#include "base/log.h"
+#include "port/features.h"
+#include "port/memory_fault.h"
+#include "sync/retire.h"
+
+/* Message numbers and the part of a message that the hooks read. */
+enum message {
+	MESSAGE_SET_FEATURES = 2,
+	MESSAGE_RESET_OWNER = 4,
+	MESSAGE_SET_MEM_TABLE = 5,
+	MESSAGE_SET_LOG_BASE = 6,
+	MESSAGE_SET_VRING_NUM = 8,
+	MESSAGE_SET_VRING_ADDR = 9,
+	MESSAGE_SET_VRING_BASE = 10,
+	MESSAGE_GET_VRING_BASE = 11,
+	MESSAGE_SET_VRING_KICK = 12,
+	MESSAGE_SET_VRING_CALL = 13,
+	MESSAGE_GET_QUEUE_NUM = 17,
+	MESSAGE_SET_VRING_ENABLE = 18,
+	MESSAGE_NET_SET_MTU = 20,
+};
+
+struct message_head {
+	uint32_t request;
+	uint32_t flags;
+	uint32_t size;
+	union {
+		uint64_t number;
+		struct {
+			uint32_t index;
+			uint32_t value;
+		} state;
+	} payload;
+} __attribute__((packed));
+
+/* Entries of a ring that a VMM may ask for: the library allocates 40 bytes for each. */
+#define RING_SIZE_MAX 4096
+
+/* Index of a ring in messages that carry a descriptor. */
+#define RING_INDEX_MASK 0xff
+
+/* Features of the library that this switch does not have: packed and in-order rings, migration. */
+#define FEATURES_ABSENT                                                                            \
+	(1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER | 1ull << 26 /* LOG_ALL */)
+
+/* The same of the protocol: dirty log, RARP, requests of ours to the VMM, crypto, post-copy. */
+#define PROTOCOL_ABSENT                                                                            \
+	(1ull << VHOST_USER_PROTOCOL_F_LOG_SHMFD | 1ull << VHOST_USER_PROTOCOL_F_RARP |            \
+	 1ull << VHOST_USER_PROTOCOL_F_SLAVE_REQ | 1ull << VHOST_USER_PROTOCOL_F_CRYPTO_SESSION |  \
+	 1ull << VHOST_USER_PROTOCOL_F_PAGEFAULT | 1ull << VHOST_USER_PROTOCOL_F_SLAVE_SEND_FD |   \
+	 1ull << VHOST_USER_PROTOCOL_F_HOST_NOTIFIER | 1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)
+
+/*
+ * One VMM at the socket. Its fields belong to whichever library thread handles it now; those that
+ * session_view reads are written under the session's lock.
+ */
+struct connection {
+	struct session *session;
+	int vid;
+	struct socket_peer peer;
+	bool running;
+	bool memory_valid;
+	bool memory_lost; /* w: the fault handler, atomic */
+	bool ready[2 * PORT_QUEUES_MAX];
+	uint64_t features;
+	uint32_t mtu;
+	uint64_t bytes;
+	struct guest_memory memory;
+};
+
+static const char memory_lost_text[] = "memory_fault: the VMM took its memory away";
+
+static struct session *sessions; /* under sessions_lock */
+static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* By device number of the library. w: library threads, before and after all callbacks of a device. */
+static struct connection *connections[RTE_MAX_VHOST_DEVICE];
+
+static struct connection *find_connection(int vid)
+{
+	if (vid < 0 || vid >= RTE_MAX_VHOST_DEVICE)
+		return NULL;
+	return __atomic_load_n(&connections[vid], __ATOMIC_ACQUIRE);
+}
+
+static bool is_active(const struct connection *connection)
+{
+	return __atomic_load_n(&connection->session->connections[0], __ATOMIC_ACQUIRE) == connection;
+}
+
+static void set_fault(const struct connection *connection, const char *fault)
+{
+	struct session *session = connection->session;
+
+	pthread_mutex_lock(&session->lock);
+	if (connection == session->connections[0])
+		session->fault = fault;
+	pthread_mutex_unlock(&session->lock);
+}
+
+/* ---- rings ---- */
+
+static void set_ring_state(struct session *session, struct ring *ring, enum ring_state state,
+			   const char *reason)
+{
+	pthread_mutex_lock(&session->lock);
+	ring->state = state;
+	ring->reason = reason;
+	pthread_mutex_unlock(&session->lock);
+}
+
+/* Tells egress which queues take frames now. */
+static void publish_tx(struct session *session, uint64_t features)
+{
+	uint16_t queues[PORT_QUEUES_MAX];
+	uint16_t count = 0;
+
+	for (uint16_t i = 0; i < session->ring_count; i += 2)
+		if (session->rings[i].attached != NULL)
+			queues[count++] = i / 2;
+	port_set_tx(session->port, queues, count, features_accepts(features));
+}
+
+/* Is it an eventfd? A write to anything else could hold a worker. */
+static bool is_eventfd(int fd)
+{
+	char path[48], line[128];
+	bool found = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return false;
+	while (!found && fgets(line, sizeof(line), file) != NULL)
+		found = strncmp(line, "eventfd-count:", 14) == 0;
+	fclose(file);
+	return found;
+}
+
+/* Our own descriptor of the guest's interrupt: the library closes its one when it likes. */
+static int adopt_call_fd(int fd, int *own, const char **reason)
+{
+	*own = -1;
+	if (fd < 0)
+		return 0;
+	*own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (*own < 0) {
+		*reason = "out of file descriptors";
+		return -EMFILE;
+	}
+	if (!is_eventfd(*own)) {
+		close(*own);
+		*own = -1;
+		*reason = "the interrupt descriptor is not an eventfd";
+		return -EINVAL;
+	}
+	fcntl(*own, F_SETFL, fcntl(*own, F_GETFL) | O_NONBLOCK);
+	return 0;
+}
+
+static void attach_ring(struct connection *connection, uint16_t index)
+{
+	struct session *session = connection->session;
+	struct ring *ring = &session->rings[index];
+	struct virtqueue_setup setup = { .memory = &connection->memory };
+	struct rte_vhost_vring vring;
+	const char *reason = "the library does not know the ring";
+
+	memset(&vring, 0, sizeof(vring));
+	if (rte_vhost_get_vhost_vring(connection->vid, index, &vring) != 0)
+		goto malformed;
+	setup.desc = vring.desc;
+	setup.avail = vring.avail;
+	setup.used = vring.used;
+	setup.size = vring.size;
+	setup.features = connection->features;
+	if (virtqueue_init(&ring->vq, &setup, &reason) != 0 ||
+	    adopt_call_fd(vring.callfd, &ring->call_fd, &reason) != 0)
+		goto malformed;
+	ring->vq.sends = features_sends(connection->features);
+
+	pthread_mutex_lock(&session->lock);
+	ring->state = RING_ATTACHED;
+	ring->reason = NULL;
+	ring->size = vring.size;
+	pthread_mutex_unlock(&session->lock);
+	__atomic_store_n(&ring->attached, &ring->vq, __ATOMIC_RELEASE);
+	publish_tx(session, connection->features);
+	/*
+	 * Buffers returned just before a crash, or while the interrupt was being changed, may never
+	 * have been announced; one too many does no harm.
+	 */
+	if (ring->call_fd >= 0)
+		eventfd_write(ring->call_fd, 1);
+	return;
+
+malformed:
+	LOG_LIMITED(LOG_WARNING, "vhost", "%s: ring %u is not used: %s", session->port->name, index,
+		    reason);
+	set_ring_state(session, ring, RING_MALFORMED, reason);
+}
+
+/* Detaches the rings from first to last; those that are not attached stay as they are. */
+static void detach_rings(struct connection *connection, uint16_t first, uint16_t last,
+			 const char *reason)
+{
+	struct session *session = connection->session;
+	bool any = false;
+
+	for (uint16_t i = first; i <= last && i < session->ring_count; i++) {
+		if (session->rings[i].state != RING_ATTACHED)
+			continue;
+		__atomic_store_n(&session->rings[i].attached, NULL, __ATOMIC_SEQ_CST);
+		any = true;
+	}
+	if (!any)
+		return;
+	publish_tx(session, connection->features);
+	retire_wait(session->retire);
+	for (uint16_t i = first; i <= last && i < session->ring_count; i++) {
+		struct ring *ring = &session->rings[i];
+
+		if (ring->state != RING_ATTACHED)
+			continue;
+		rte_vhost_set_vring_base(connection->vid, i, ring->vq.next_avail,
+					 ring->vq.next_used);
+		if (ring->call_fd >= 0)
+			close(ring->call_fd);
+		ring->call_fd = -1;
+		set_ring_state(session, ring, RING_DETACHED, reason);
+	}
+}
+
+static void detach_all(struct connection *connection, const char *reason)
+{
+	if (is_active(connection))
+		detach_rings(connection, 0, (uint16_t)(connection->session->ring_count - 1), reason);
+}
+
+/* The one place that attaches: makes the workers' rings what the state of the connection says. */
+static void sync_rings(struct connection *connection)
+{
+	struct session *session = connection->session;
+
+	if (!is_active(connection) || !connection->running || !connection->memory_valid ||
+	    __atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
+		return;
+	for (uint16_t i = 0; i < session->ring_count; i++)
+		if (connection->ready[i] && session->rings[i].state != RING_ATTACHED)
+			attach_ring(connection, i);
+}
+
+/* ---- memory ---- */
+
+/* In the fault handler: only atomic stores. The rings stay ours until the library's next callback. */
+static void lose_memory(void *owner)
+{
+	struct connection *connection = owner;
+	struct session *session = connection->session;
+
+	__atomic_store_n(&connection->memory_lost, true, __ATOMIC_SEQ_CST);
+	if (!is_active(connection))
+		return;
+	for (uint16_t i = 0; i < session->ring_count; i++)
+		__atomic_store_n(&session->rings[i].attached, NULL, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&session->port->tx_ready, 0, __ATOMIC_SEQ_CST);
+}
+
+/* A region must lie inside its file: the library maps whatever the VMM claims. */
+static const char *check_region(const struct rte_vhost_mem_region *region)
+{
+	uint64_t offset = region->host_user_addr - (uint64_t)(uintptr_t)region->mmap_addr;
+	struct stat status;
+
+	if (fstat(region->fd, &status) != 0)
+		return "a memory region has no file";
+	if (region->size == 0 || region->guest_phys_addr + region->size < region->guest_phys_addr)
+		return "a memory region is empty or wraps around";
+	if (offset + region->size > (uint64_t)status.st_size)
+		return "a memory region is larger than its file";
+	return NULL;
+}
+
+static const char *take_regions(struct connection *connection, const struct rte_vhost_memory *table)
+{
+	struct guest_memory *memory = &connection->memory;
+
+	if (table->nregions == 0 || table->nregions > GUEST_REGIONS_MAX)
+		return "the memory table has no regions or too many";
+	for (uint32_t i = 0; i < table->nregions; i++) {
+		const struct rte_vhost_mem_region *region = &table->regions[i];
+		const char *reason = check_region(region);
+
+		if (reason != NULL)
+			return reason;
+		if (memory_fault_guard(region->mmap_addr, region->mmap_size, lose_memory,
+				       connection) != 0)
+			return "the switch guards no more memory regions";
+		memory->regions[i].guest = region->guest_phys_addr;
+		memory->regions[i].size = region->size;
+		memory->regions[i].host = (uint8_t *)(uintptr_t)region->host_user_addr;
+		connection->bytes += region->size;
+	}
+	memory->count = table->nregions;
+	return NULL;
+}
+
+/* Forgets the map. The caller has detached all rings. */
+static void drop_memory(struct connection *connection)
+{
+	memory_fault_release(connection);
+	pthread_mutex_lock(&connection->session->lock);
+	connection->memory_valid = false;
+	connection->memory.count = 0;
+	connection->bytes = 0;
+	pthread_mutex_unlock(&connection->session->lock);
+}
+
+/* The library has mapped a new table. Nothing else may ask it for one: it may have none. */
+static void take_memory(struct connection *connection)
+{
+	struct session *session = connection->session;
+	struct rte_vhost_memory *table = NULL;
+	const char *reason = "out of memory";
+
+	drop_memory(connection);
+	/* The library keeps a mapping that did not change, and what we put in its place with it. */
+	if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
+		reason = memory_lost_text;
+	else if (rte_vhost_get_mem_table(connection->vid, &table) == 0)
+		reason = take_regions(connection, table);
+	free(table);
+	if (reason != NULL) {
+		LOG_LIMITED(LOG_WARNING, "vhost", "%s: memory is not used: %s", session->port->name,
+			    reason);
+		drop_memory(connection);
+		set_fault(connection, reason);
+		return;
+	}
+	pthread_mutex_lock(&session->lock);
+	connection->memory_valid = true;
+	if (is_active(connection))
+		session->fault = NULL;
+	pthread_mutex_unlock(&session->lock);
+}
+
+/* ---- messages ---- */
+
+/* The rings that a message changes are detached before the library handles it. */
+static void prepare_message(struct connection *connection, const struct message_head *message)
+{
+	static const char changing[] = "the VMM is changing it";
+	uint16_t index = (uint16_t)message->payload.state.index;
+
+	switch (message->request) {
+	case MESSAGE_SET_MEM_TABLE:
+		detach_all(connection, "the VMM is changing its memory");
+		drop_memory(connection);
+		/* Until the library says that it is mapped: when mapping fails nobody tells us. */
+		set_fault(connection, "the VMM's memory table was not accepted");
+		break;
+	case MESSAGE_SET_FEATURES:
+	case MESSAGE_RESET_OWNER:
+	case MESSAGE_SET_LOG_BASE:
+	case MESSAGE_GET_VRING_BASE:
+		detach_all(connection, changing);
+		break;
+	case MESSAGE_SET_VRING_KICK:
+	case MESSAGE_SET_VRING_CALL:
+		index = (uint16_t)(message->payload.number & RING_INDEX_MASK);
+		/* fall through */
+	case MESSAGE_SET_VRING_NUM:
+	case MESSAGE_SET_VRING_ADDR:
+	case MESSAGE_SET_VRING_BASE:
+		if (is_active(connection))
+			detach_rings(connection, index, index, changing);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Refuses what the library would take too literally. Such messages carry no descriptors. */
+static bool is_refused(const struct session *session, const struct message_head *message)
+{
+	switch (message->request) {
+	case MESSAGE_SET_VRING_NUM:
+		return message->payload.state.index >= session->ring_count ||
+		       message->payload.state.value == 0 ||
+		       message->payload.state.value > RING_SIZE_MAX;
+	case MESSAGE_SET_VRING_ENABLE:
+		return message->payload.state.index >= session->ring_count;
+	default:
+		return false;
+	}
+}
+
+static enum rte_vhost_msg_result before_message(int vid, void *data)
+{
+	struct connection *connection = find_connection(vid);
+	struct message_head *message = data;
+
+	if (connection == NULL)
+		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	prepare_message(connection, message);
+	if (is_refused(connection->session, message)) {
+		LOG_LIMITED(LOG_WARNING, "vhost", "%s: message %u refused: ring %u, value %u",
+			    connection->session->port->name, message->request,
+			    message->payload.state.index, message->payload.state.value);
+		set_fault(connection, "the VMM asked for a ring that the port does not have");
+		return RTE_VHOST_MSG_RESULT_ERR;
+	}
+	if (message->request == MESSAGE_GET_QUEUE_NUM) {
+		message->payload.number = connection->session->ring_count / 2;
+		message->size = sizeof(message->payload.number);
+		return RTE_VHOST_MSG_RESULT_REPLY;
+	}
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+/* The library forgets rings without telling when it frees them. */
+static void forget_ready(struct connection *connection, uint16_t first)
+{
+	for (uint16_t i = first; i < 2 * PORT_QUEUES_MAX; i++)
+		connection->ready[i] = false;
+}
+
+static enum rte_vhost_msg_result after_message(int vid, void *data)
+{
+	struct connection *connection = find_connection(vid);
+	const struct message_head *message = data;
+
+	if (connection == NULL)
+		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	switch (message->request) {
+	case MESSAGE_SET_MEM_TABLE:
+		take_memory(connection);
+		break;
+	case MESSAGE_SET_FEATURES:
+		if (!(message->payload.number >> VIRTIO_NET_F_MQ & 1))
+			forget_ready(connection, 2);
+		pthread_mutex_lock(&connection->session->lock);
+		connection->features = message->payload.number;
+		pthread_mutex_unlock(&connection->session->lock);
+		break;
+	case MESSAGE_RESET_OWNER:
+		forget_ready(connection, 0);
+		drop_memory(connection);
+		__atomic_store_n(&connection->memory_lost, false, __ATOMIC_RELEASE);
+		break;
+	case MESSAGE_NET_SET_MTU:
+		connection->mtu = (uint32_t)message->payload.number;
+		break;
+	default:
+		break;
+	}
+	sync_rings(connection);
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+static struct rte_vhost_user_extern_ops hooks = {
+	.pre_msg_handle = before_message,
+	.post_msg_handle = after_message,
+};
+
+/* ---- connections ---- */
+
+static struct session *find_session(const char *bound)
+{
+	struct session *session;
+
+	pthread_mutex_lock(&sessions_lock);
+	for (session = sessions; session != NULL; session = session->next)
+		if (strcmp(session->place.bound, bound) == 0)
+			break;
+	pthread_mutex_unlock(&sessions_lock);
+	return session;
+}
+
+/* Takes the connection in as the active or the waiting one. */
+static int admit(struct session *session, struct connection *connection)
+{
+	int result = -EBUSY;
+
+	pthread_mutex_lock(&session->lock);
+	for (unsigned int i = 0; i < SESSION_CONNECTIONS && !session->closing; i++) {
+		if (session->connections[i] != NULL)
+			continue;
+		session->connections[i] = connection;
+		session->connects++;
+		if (i == 0)
+			session->fault = NULL;
+		result = (int)i;
+		break;
+	}
+	pthread_mutex_unlock(&session->lock);
+	return result;
+}
+
+static int new_connection(int vid)
+{
+	struct socket_peer known[SESSION_CONNECTIONS];
+	unsigned int count = 0;
+	struct connection *connection;
+	struct session *session;
+	char bound[sizeof(session->place.bound)];
+	int place;
+
+	if (rte_vhost_get_ifname(vid, bound, sizeof(bound)) != 0)
+		return -1;
+	session = find_session(bound);
+	connection = calloc(1, sizeof(*connection));
+	if (session == NULL || connection == NULL)
+		goto refuse;
+	connection->session = session;
+	connection->vid = vid;
+	pthread_mutex_lock(&session->lock);
+	for (unsigned int i = 0; i < SESSION_CONNECTIONS; i++)
+		if (session->connections[i] != NULL)
+			known[count++] = session->connections[i]->peer;
+	pthread_mutex_unlock(&session->lock);
+	if (socket_find_peer(session->place.bound, known, count, &connection->peer) != 0)
+		goto refuse;
+	if (rte_vhost_extern_callback_register(vid, &hooks, connection) != 0)
+		goto refuse;
+	place = admit(session, connection);
+	if (place < 0) {
+		LOG_LIMITED(LOG_WARNING, "vhost", "%s: connection of process %d refused: "
+			    "the socket is in use and another one waits already",
+			    session->port->name, connection->peer.pid);
+		goto refuse;
+	}
+	__atomic_store_n(&connections[vid], connection, __ATOMIC_RELEASE);
+	LOG_LIMITED(LOG_INFO, "vhost", "%s: process %d connected%s", session->port->name,
+		    connection->peer.pid,
+		    place > 0 ? " and waits, for the socket is in use" : "");
+	return 0;
+
+refuse:
+	free(connection);
+	return -1;
+}
+
+static int new_device(int vid)
+{
+	struct connection *connection = find_connection(vid);
+
+	if (connection == NULL)
+		return -1;
+	connection->running = true;
+	sync_rings(connection);
+	return 0;
+}
+
+static void destroy_device(int vid)
+{
+	struct connection *connection = find_connection(vid);
+
+	if (connection == NULL)
+		return;
+	connection->running = false;
+	detach_all(connection, "the VMM stopped the device");
+}
+
+static int vring_state_changed(int vid, uint16_t index, int enable)
+{
+	struct connection *connection = find_connection(vid);
+
+	if (connection == NULL || index >= 2 * PORT_QUEUES_MAX)
+		return 0;
+	connection->ready[index] = enable;
+	if (!enable && is_active(connection))
+		detach_rings(connection, index, index, "the guest switched it off");
+	sync_rings(connection);
+	return 0;
+}
+
+/* Takes the connection out; one that waited becomes the active one. */
+static void dismiss(struct connection *connection)
+{
+	struct session *session = connection->session;
+	struct connection *next = NULL;
+
+	detach_all(connection, "the VMM disconnected");
+	pthread_mutex_lock(&session->lock);
+	session->disconnects++;
+	if (connection == session->connections[0]) {
+		const char *why = session->fault != NULL ? session->fault : "the VMM disconnected";
+
+		if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
+			why = memory_lost_text;
+		snprintf(session->last_disconnect, sizeof(session->last_disconnect), "%s", why);
+		session->connections[0] = session->connections[1];
+		next = session->connections[0];
+		session->fault = NULL;
+	}
+	session->connections[1] = NULL;
+	for (uint16_t i = 0; i < session->ring_count; i++)
+		if (session->rings[i].state == RING_MALFORMED && next == NULL)
+			session->rings[i].state = RING_DETACHED;
+	pthread_mutex_unlock(&session->lock);
+	memory_fault_release(connection);
+	__atomic_store_n(&connections[connection->vid], NULL, __ATOMIC_RELEASE);
+	if (next != NULL)
+		sync_rings(next);
+	free(connection);
+}
+
+static void destroy_connection(int vid)
+{
+	struct connection *connection = find_connection(vid);
+
+	if (connection == NULL)
+		return;
+	LOG_LIMITED(LOG_INFO, "vhost", "%s: process %d disconnected",
+		    connection->session->port->name, connection->peer.pid);
+	dismiss(connection);
+}
+
+static const struct rte_vhost_device_ops callbacks = {
+	.new_device = new_device,
+	.destroy_device = destroy_device,
+	.vring_state_changed = vring_state_changed,
+	.new_connection = new_connection,
+	.destroy_connection = destroy_connection,
+};
+
+/* ---- the session ---- */
+
+struct session *session_new(struct port *port)
+{
+	uint16_t rings = (uint16_t)(2 * port->queue_count);
+	struct session *session = calloc(1, sizeof(*session) + rings * sizeof(session->rings[0]));
+
+	if (session == NULL)
+		return NULL;
+	session->port = port;
+	session->retire = port->host.retire;
+	session->ring_count = rings;
+	session->place.directory = -1;
+	pthread_mutex_init(&session->lock, NULL);
+	for (uint16_t i = 0; i < rings; i++)
+		session->rings[i].call_fd = -1;
+	pthread_mutex_lock(&sessions_lock);
+	session->next = sessions;
+	sessions = session;
+	pthread_mutex_unlock(&sessions_lock);
+	return session;
+}
+
+void session_free(struct session *session)
+{
+	if (session == NULL)
+		return;
+	pthread_mutex_lock(&sessions_lock);
+	for (struct session **at = &sessions; *at != NULL; at = &(*at)->next) {
+		if (*at == session) {
+			*at = session->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&sessions_lock);
+	pthread_mutex_destroy(&session->lock);
+	free(session);
+}
+
+/* What we offer is the library's own set less what this switch does not have. */
+static int set_offer(struct session *session)
+{
+	const char *bound = session->place.bound;
+	uint64_t protocol;
+
+	if (rte_vhost_driver_disable_features(bound, FEATURES_ABSENT) != 0 ||
+	    rte_vhost_driver_get_features(bound, &session->offered) != 0 ||
+	    rte_vhost_driver_get_protocol_features(bound, &protocol) != 0 ||
+	    rte_vhost_driver_set_protocol_features(bound, protocol & ~PROTOCOL_ABSENT) != 0)
+		return -EIO;
+	return 0;
+}
+
+static int library_fault(struct session *session, const char *path, const char *what,
+			 struct error *err)
+{
+	session_close(session);
+	error_set(err, ERROR_SYSTEM, EIO, "port %s: the vhost library could not %s %s",
+		  session->port->name, what, path);
+	error_detail(err, NULL, "socket", path, NULL);
+	return -EIO;
+}
+
+int session_listen(struct session *session, const char *path,
+		   const struct socket_permissions *permissions, struct error *err)
+{
+	char object[PORT_NAME_SIZE + 8];
+	int result;
+
+	/* Each message logs several lines that a VMM controls. */
+	rte_log_set_level_pattern("lib.vhost.*", RTE_LOG_ERR);
+	snprintf(object, sizeof(object), "port %s", session->port->name);
+	result = socket_place_open(&session->place, path, object, err);
+	if (result != 0)
+		return result;
+	if (rte_vhost_driver_register(session->place.bound, 0) != 0)
+		return library_fault(session, path, "register", err);
+	session->listening = true;
+	if (set_offer(session) != 0 ||
+	    rte_vhost_driver_callback_register(session->place.bound, &callbacks) != 0)
+		return library_fault(session, path, "set up", err);
+	if (rte_vhost_driver_start(session->place.bound) != 0)
+		return library_fault(session, path, "listen on", err);
+	result = socket_place_settle(&session->place, permissions, object, err);
+	if (result != 0)
+		session_close(session);
+	return result;
+}
+
+void session_close(struct session *session)
+{
+	pthread_mutex_lock(&session->lock);
+	session->closing = true;
+	pthread_mutex_unlock(&session->lock);
+	if (session->listening)
+		rte_vhost_driver_unregister(session->place.bound);
+	session->listening = false;
+	/* The library has stopped all devices, but tells nothing of connections that end here. */
+	while (session->connections[0] != NULL)
+		dismiss(session->connections[0]);
+	socket_place_close(&session->place);
+}
+
+void session_view(struct session *session, struct session_view *view)
+{
+	const struct connection *active;
+
+	memset(view, 0, sizeof(*view));
+	pthread_mutex_lock(&session->lock);
+	active = session->connections[0];
+	view->connected = active != NULL;
+	view->waiting = session->connections[1] != NULL;
+	view->connects = session->connects;
+	view->disconnects = session->disconnects;
+	view->fault = session->fault;
+	memcpy(view->last_disconnect, session->last_disconnect, sizeof(view->last_disconnect));
+	if (active != NULL) {
+		view->pid = active->peer.pid;
+		view->features = active->features;
+		view->memory_valid = active->memory_valid &&
+				     !__atomic_load_n(&active->memory_lost, __ATOMIC_ACQUIRE);
+		view->regions = active->memory.count;
+		view->bytes = active->bytes;
+		view->mtu = active->mtu;
+		if (__atomic_load_n(&active->memory_lost, __ATOMIC_ACQUIRE))
+			view->fault = memory_lost_text;
+	}
+	pthread_mutex_unlock(&session->lock);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A method: one JSON-RPC 2.0 method as a row of a table (https://www.jsonrpc.org/specification).
+ *
+ * A row has a name, a parameter table and a handler. Dispatch checks the parameters against the
+ * table, calls the handler with the filled struct, and frames its answer. A handler answers at once
+ * by returning, or later (from the same thread) by keeping the call and returning METHOD_LATER.
+ *
+ *     static int port_get(struct call *call, const void *params, json_t **result,
+ *                         struct error *err);
+ *     static const struct method methods[] = {
+ *         { "port.get", "One port's configuration and state", port_get_params,
+ *           sizeof(struct port_get), port_get },
+ *         { NULL }
+ *     };
+ *
+ * All of it runs on the control thread.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "rpc/param.h"
+
+/* Returned by a handler that kept the call and will call call_done. */
+#define METHOD_LATER 1
+
+struct call; /* one request under way */
+
+struct method {
+	const char *name;
+	const char *help;
+	const struct param *params; /* NULL: takes none */
+	size_t params_size;         /* of the struct that the handler gets */
+	/*
+	 * Returns 0 with a new reference in *result (left NULL: the answer is `true`), -errno with
+	 * err filled, or METHOD_LATER. params is valid until the call is done.
+	 */
+	int (*handle)(struct call *call, const void *params, json_t **result, struct error *err);
+};
+
+/* What the server was given as context at rpc_server_new: the daemon. */
+void *call_context(const struct call *call);
+
+/*
+ * Answers a call that was kept. Takes over `result` (may be NULL: the answer is `true`). err is
+ * NULL for success. May come before the handler has returned METHOD_LATER. If the client is gone
+ * meanwhile, nothing is sent; the call is freed in any case.
+ */
+void call_done(struct call *call, json_t *result, const struct error *err);
+
+/* More requests in one batch are refused. */
+#define METHOD_BATCH_MAX 1024
+
+/* The longest answer, in bytes of compact JSON. What would be longer becomes an error. */
+#define METHOD_ANSWER_MAX ((size_t)4 << 20)
+
+/*
+ * Handles one request, as the specification says: `request` is any JSON value (borrowed). Calls
+ * `answer(argument, response)` once with a new reference, or with NULL where no response is due
+ * (a notification), now or later.
+ * Parameters may come by name, or by position in the order of the rows (without PARAM_LATER).
+ * tables: array of method tables, ended by NULL.
+ */
+void method_dispatch(const struct method *const *tables, void *context, const json_t *request,
+		     void (*answer)(void *argument, json_t *response), void *argument);
+
+/*
+ * A response object for an error; id NULL means null, for what fails before there is a request.
+ * `data` has those of object, field, value, accepted and errno (the number) that are known. Returns
+ * a new reference, or NULL when memory ran out.
+ */
+json_t *method_error_response(const json_t *id, const struct error *err);

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A worker: one polling lcore with its queues, its frames and its counters.
+ *
+ * It never blocks, allocates or logs while it works, and takes no lock. Each iteration it loads the snapshot, visits
+ * its queues (rx, forward, egress, release, notify) and reports quiescence. `adaptive` workers nap when
+ * there was no frame for a while; nothing is armed for that, so no wake-up can be lost.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/forward.h"
+#include "frame/frame.h"
+#include "sync/retire.h"
+#include "worker/snapshot.h"
+
+#define WORKERS_MAX 64
+#define WORKER_BURSTS 7 /* classes of burst sizes: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64 */
+
+enum worker_idle { IDLE_ADAPTIVE, IDLE_BUSY };
+
+/* w: worker, r: anyone */
+struct worker_counters {
+	uint64_t iterations;
+	uint64_t packets;      /* frames received */
+	uint64_t busy_cycles;  /* of visits that returned a frame, TSC */
+	uint64_t idle_cycles;  /* the rest, sleep apart, TSC */
+	uint64_t sleep_ns;
+	uint64_t bursts[WORKER_BURSTS];
+};
+
+/* A queue whose other side may want to be told, once the burst is done. */
+struct notice {
+	struct port_queue *queue;
+	enum port_direction direction;
+};
+
+/* One burst to one port touches at most BURST_MAX of its queues, and there is the receiving queue. */
+#define NOTICES_MAX (2 * BURST_MAX + 1)
+
+struct worker {
+	/* Set before the worker starts. */
+	uint16_t index;
+	uint16_t cpu;
+	uint16_t lcore;
+	enum worker_idle idle;
+	struct retire *retire;
+	struct snapshot *const *current; /* where the control thread publishes */
+	struct forward forward;
+	struct burst *burst;
+	uint64_t cycles_per_us;
+
+	bool stop; /* w: control, r: worker */
+
+	/* The worker's own. */
+	uint16_t notice_count;
+	struct notice notices[NOTICES_MAX];
+
+	struct worker_counters counters;
+	struct learner learner; /* w: worker and control, as bridge/fdb.h says */
+};
+
+/*
+ * A worker that is not running yet. `ports` is the most ports that a snapshot will have.
+ * Returns NULL without memory. Control thread.
+ */
+struct worker *worker_new(uint16_t index, uint16_t cpu, enum worker_idle idle, uint16_t ports,
+			  struct retire *retire, struct snapshot *const *current);
+void worker_free(struct worker *worker);
+
+/* The body of a worker's lcore, for rte_eal_remote_launch; argument is the worker. Returns 0. */
+int worker_run(void *argument);
+
+/* One visit of one queue. Returns how many frames it had. Part of worker_run; tests call it alone. */
+uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
+		      struct port_queue *queue);
+
+/* Tells those in worker->notices, behind one fence. For egress. */
+void worker_notify(struct worker *worker);
+
+/* The name of an idle mode, as in the configuration. */
+extern const char *const worker_idle_names[];

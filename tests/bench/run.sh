@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Builds ringway into build/ and measures it against its peers:
+#   sudo sh tests/bench/run.sh [--turns N] [--seconds S] [--sizes 64,1500] [--peers] [--qemu]
+# What is measured and how is said in bench.py. Takes about 7 seconds and S for each turn of a switch.
+set -eu
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+. "$root/app/install.sh"
+# shellcheck disable=SC2086 # lists of words
+install_packages $build_packages $test_packages
+[ -f "$root/build/build.ninja" ] || meson setup "$root/build" "$root" --buildtype=release
+ninja -C "$root/build" >&2
+BUILD=$root/build PYTHONDONTWRITEBYTECODE=1 exec /usr/bin/python3 "$root/tests/bench/bench.py" "$@"

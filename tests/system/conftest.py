@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures of the system tests: a directory to work in, evidence on failure, and nothing left behind."""
+import signal
+
+import pytest
+
+import harness
+
+# The test runner ends a test that takes too long with SIGTERM: unwind, so that everything is cleaned up.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def workdir():
+    with harness.Workdir() as path:
+        yield path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind():
+    yield
+    assert harness.leftovers() == []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Adds to the report of a failure what the processes that took part said last."""
+    outcome = yield
+    if call.excinfo is not None:
+        for process in harness.processes:
+            if process.directory.exists():
+                title = f"{type(process).__name__} {getattr(process, 'name', '')} (pid {process.pid})"
+                outcome.get_result().sections.append((title, process.evidence()))

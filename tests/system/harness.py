@@ -1,0 +1,525 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the system tests and the benchmark drive: the daemon, QEMU guests and testpmd.
+
+Each class is a context manager that starts one process in a directory given by the caller and ends it
+by its pid. Waiting is always for an event (a line, a state, a counter) and always bounded.
+
+    with Workdir() as directory, Daemon(directory, ports=[vhost_port(directory, "a")]) as daemon:
+        with QemuGuest(directory, "a", socket=directory / "a.sock", address="10.9.0.1/24") as guest:
+            guest.wait_boot()
+            status, output = guest.run("ping -c 3 10.9.0.2")
+
+Environment: RINGWAYD (path of the daemon), RINGWAYCTL (of its client), BUILD (where the guest's kernel
+and initramfs are kept between runs).
+"""
+import contextlib
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import time
+import tty
+
+HERE = pathlib.Path(__file__).resolve().parent
+BUILD = pathlib.Path(os.environ.get("BUILD", HERE.parents[1] / "build"))
+RINGWAYD = os.environ.get("RINGWAYD", str(BUILD / "app/ringwayd/ringwayd"))
+RINGWAYCTL = os.environ.get("RINGWAYCTL", str(BUILD / "app/ringwayctl/ringwayctl"))
+
+# The switch polls on the last CPU that we may use, guests run on the first; on one CPU they share it.
+CPUS = sorted(os.sched_getaffinity(0))
+SWITCH_CPU = CPUS[-1]
+GUEST_CPU = CPUS[0]
+
+# Everything started or made here, for the evidence of a failed test and for the check at the end that
+# nothing was left behind.
+processes = []
+directories = []
+
+
+def wait_until(predicate, timeout, what):
+    """Returns the first true value of predicate(); fails, naming `what`, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {timeout} s still not: {what} (last: {value!r})")
+        time.sleep(0.02)
+
+
+def wait_stable(sample, timeout, what):
+    """Returns sample() once it gave the same twice, 200 ms apart."""
+    last = [sample()]
+
+    def same():
+        time.sleep(0.2)
+        now = sample()
+        unchanged, last[0] = now == last[0], now
+        return unchanged
+
+    wait_until(same, timeout, what)
+    return last[0]
+
+
+def leftovers():
+    """What outlived its owner: running processes, theirs included, and directories. Good is []."""
+    marks = [f"RUNTIME_DIRECTORY={directory}".encode() for directory in directories]
+    found = [f"directory {directory}" for directory in directories if directory.exists()]
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if any(mark in (process / "environ").read_bytes().split(b"\0") for mark in marks):
+                found.append(f"process {process.name}: {(process / 'cmdline').read_bytes()}")
+        except OSError:  # ended meanwhile, or not ours
+            pass
+    return found
+
+
+class Workdir:
+    """A temporary directory with a short name (socket paths are limited to 107 bytes)."""
+
+    def __enter__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
+        directories.append(self.path)
+        return self.path
+
+    def __exit__(self, *unused):
+        shutil.rmtree(self.path)
+
+
+class Process:
+    """A child in `directory`, always waited for. DPDK's run-time files go to `directory`, too."""
+
+    def __init__(self, argv, directory, cpus=None, **popen):
+        environment = dict(os.environ, RUNTIME_DIRECTORY=str(directory))
+        if cpus is not None:
+            argv = ["taskset", "-c", ",".join(map(str, cpus)), *argv]
+        argv = ["setpriv", "--pdeathsig", "KILL", *argv]  # nothing outlives even a test that is killed
+        self.directory = pathlib.Path(directory)
+        self.process = subprocess.Popen([str(word) for word in argv], env=environment, **popen)
+        self.pid = self.process.pid
+        self.killed = False  # by us, with a signal that no process can answer
+        processes.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.stop()
+
+    def running(self):
+        return self.process.poll() is None
+
+    def kill(self, number=signal.SIGKILL):
+        """Sends a signal and waits for the end; returns the exit status as Popen gives it."""
+        if self.running():
+            self.killed = number == signal.SIGKILL
+            self.process.send_signal(number)
+        return self.wait(10)
+
+    def stop(self, timeout=10):
+        """Ends the process as an operator would, the hard way where that does not help."""
+        if self.running():
+            self.process.terminate()
+        return self.wait(timeout)
+
+    def wait(self, timeout):
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.process.args} (pid {self.pid}) had to be killed: it did "
+                                 f"not end within {timeout} s") from None
+        finally:
+            self.closed()
+        return status
+
+    def closed(self):
+        """Called when the process has ended; may be called more than once."""
+
+    def evidence(self):
+        """What the process said last, for the report of a failed test."""
+        return ""
+
+
+class Console(Process):
+    """A process whose standard input and output are a terminal that is driven by lines."""
+
+    def __init__(self, argv, directory, **options):
+        self.terminal, terminal_of_child = pty.openpty()
+        tty.setraw(terminal_of_child)
+        mode = termios.tcgetattr(terminal_of_child)
+        mode[1] &= ~termios.ONLCR  # QEMU turns output processing on again
+        termios.tcsetattr(terminal_of_child, termios.TCSANOW, mode)
+        self.text = ""  # everything seen so far
+        self.seen = 0  # how much of it expect() has passed
+        try:
+            super().__init__(argv, directory, stdin=terminal_of_child, stdout=terminal_of_child,
+                             stderr=terminal_of_child, start_new_session=True, **options)
+        finally:
+            os.close(terminal_of_child)
+
+    def send(self, line):
+        os.write(self.terminal, line.encode() + b"\n")
+
+    def expect(self, pattern, timeout):
+        """Waits for the regular expression in the output behind the last match; returns the match."""
+        deadline = time.monotonic() + timeout
+        while True:
+            match = re.compile(pattern, re.DOTALL).search(self.text, self.seen)
+            if match:
+                self.seen = match.end()
+                return match
+            if not self.read(deadline - time.monotonic()):
+                why = f"after {timeout} s" if self.running() else "and the process has ended"
+                raise AssertionError(f"pid {self.pid}: no {pattern!r} {why}; the end of its output:\n"
+                                     f"{self.text[-2000:]}")
+
+    def read(self, timeout):
+        """Adds what comes within `timeout` to the text; false at the end of time or output."""
+        if self.terminal < 0 or not select.select([self.terminal], [], [], max(timeout, 0))[0]:
+            return False
+        try:
+            data = os.read(self.terminal, 65536)
+        except OSError:  # the child's side is closed
+            data = b""
+        self.text += data.decode(errors="replace")
+        return bool(data)
+
+    def closed(self):
+        if self.terminal >= 0:
+            while self.read(0):
+                pass
+            os.close(self.terminal)
+            self.terminal = -1
+
+    def evidence(self):
+        while self.read(0):
+            pass
+        return self.text[-3000:]
+
+
+class RpcError(Exception):
+    """The daemon's refusal: code, message and data of the JSON-RPC error object."""
+
+    def __init__(self, error):
+        super().__init__(f"{error['code']}: {error['message']} {error.get('data', '')}")
+        self.code, self.message, self.data = error["code"], error["message"], error.get("data")
+
+
+def vhost_port(directory, name, **more):
+    """The configuration of a vhost-user port whose socket is directory/NAME.sock."""
+    return {"name": name, "type": "vhost-user",
+            "socket": str(pathlib.Path(directory) / f"{name}.sock"), **more}
+
+
+class Daemon(Process):
+    """ringwayd with one worker, its configuration and its socket in `directory`."""
+
+    def __init__(self, directory, ports=(), cpu=SWITCH_CPU, idle="busy", config=None, arguments=()):
+        directory = pathlib.Path(directory)
+        self.socket = directory / "ringway.sock"
+        self.log_path = directory / "ringwayd.log"
+        file = directory / "ringway.json"
+        if config is None:
+            config = {"workers": [{"cpu": cpu, "idle": idle}], "ports": list(ports)}
+        file.write_text(json.dumps(config, indent=1))
+        with open(self.log_path, "ab") as log:
+            super().__init__([RINGWAYD, "--config", file, "--socket", self.socket, *arguments], directory,
+                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_until(self.answers, 10, "the daemon answers on its socket")
+        except BaseException:
+            self.kill()
+            raise
+
+    def answers(self):
+        if not self.running():
+            raise AssertionError(f"ringwayd ended with {self.process.returncode}:\n{self.log()}")
+        try:
+            return self.rpc("system.info")["pid"] == self.pid
+        except OSError:
+            return False
+
+    def rpc(self, method, **params):
+        """Calls one method on a connection of its own and returns the result; raises RpcError."""
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self.socket))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            received = b""
+            while True:
+                data = connection.recv(65536)
+                if not data:
+                    raise ConnectionError(f"{method}: the daemon closed the connection after {received!r}")
+                received += data
+                try:
+                    reply = json.loads(received)
+                    break
+                except ValueError:  # not complete yet
+                    pass
+        if "error" in reply:
+            raise RpcError(reply["error"])
+        return reply["result"]
+
+    def port(self, name):
+        return self.rpc("port.get", name=name)
+
+    def wait_port(self, name, state, timeout=10):
+        """Waits until port.list shows the port in that state; returns its port.get."""
+        def reached():
+            return any(p["name"] == name and p["state"] == state for p in self.rpc("port.list"))
+        wait_until(reached, timeout, f"port {name} is {state}")
+        return self.port(name)
+
+    def counters(self, name):
+        """The row of stats.get for one port."""
+        return next(p for p in self.rpc("stats.get")["ports"] if p["name"] == name)
+
+    def stop(self, timeout=10):
+        status = super().stop(timeout)
+        assert status == 0 or self.killed, f"ringwayd ended with {status}:\n{self.log()[-3000:]}"
+        return status
+
+    def evidence(self):
+        return self.log()[-6000:]
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def rss(self, apart_from=()):
+        """Resident bytes, without the files (guest memory) that the processes `apart_from` map, too."""
+        shared = {file for pid in apart_from for file, _ in mappings(pid) if file[1]}
+        return sum(size for file, size in mappings(self.pid)
+                   if file not in shared or not file[2].startswith("/memfd:"))
+
+
+def mappings(pid):
+    """Yields ((device, inode, path), resident bytes) for each mapping of a process."""
+    file = None
+    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split(None, 5)
+        if re.match(r"[0-9a-f]+-[0-9a-f]+$", words[0]):
+            file = (words[3], int(words[4]), words[5] if len(words) > 5 else "")
+        elif words[0] == "Rss:":
+            yield file, int(words[1]) * 1024
+
+
+def assert_ledgers(stats):
+    """Every frame of stats.get has exactly one verdict and every copy exactly one end."""
+    for port in stats["ports"]:
+        name = port["name"]
+        assert port["rx_packets"] == (port["rx_forwarded"] + port["rx_flooded"] +
+                                      sum(port["rx_dropped"].values())), f"receive ledger of {name}: {port}"
+        assert port["tx_offered"] == port["tx_packets"] + sum(port["tx_dropped"].values()), \
+            f"transmit ledger of {name}: {port}"
+
+
+def drops(counters):
+    """All drops of one port's counters that are not zero: {"rx.reason": n, "tx.reason": n}."""
+    return {f"{way}.{reason}": count for way in ("rx", "tx")
+            for reason, count in counters[f"{way}_dropped"].items() if count}
+
+
+def drops_of(daemon, *names):
+    """drops() of several ports, by name."""
+    return {name: drops(daemon.counters(name)) for name in names}
+
+
+def assert_nothing_lost_but(allowed, before, after):
+    """Compares two drops_of(). A guest's receive ring that overflows while TCP probes for bandwidth
+    ("tx.ring_full") is TCP's own business; what else was dropped is ours."""
+    for name in after:
+        for reason, count in after[name].items():
+            grown = count - before[name].get(reason, 0)
+            assert reason in allowed or grown == 0, f"port {name} dropped {grown} as {reason}"
+
+
+class QemuGuest(Console):
+    """A Linux guest under QEMU (no hardware virtualization needed), driven through its console."""
+
+    READY = "ringway-guest-ready"
+
+    def __init__(self, directory, name, socket, address, mac, queues=1, server=False, features="",
+                 mtu=None, memory=256, smp=1, cpus=None):
+        """`server`: the socket is QEMU's and the switch connects; `features`: properties of the
+        virtio-net device, such as "guest_csum=off"; `cpus`: where its threads may run, by default not
+        on the switch's."""
+        images = BUILD / "guest"
+        subprocess.run([HERE / "guest/build.sh", images], check=True, timeout=120,
+                       stdout=subprocess.DEVNULL)
+        self.name, self.mac, self.address = name, mac, address.split("/")[0]
+        self.commands = 0
+        # With MSI-X this QEMU crashes under TCG when a vhost-user device is used: vectors=0.
+        device = f"virtio-net-pci,netdev=net,mac={mac},vectors=0,romfile="
+        if queues > 1:
+            device += ",mq=on"
+        if features:
+            device += f",{features}"
+        parameters = [f"ringway.name={name}", f"ringway.address={address}"]
+        if mtu:
+            parameters.append(f"ringway.mtu={mtu}")
+        super().__init__([
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
+            "-machine", "q35,memory-backend=memory", "-accel", "tcg", "-cpu", "max", "-smp", smp,
+            "-m", memory, "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on",
+            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+            "-kernel", images / "vmlinuz", "-initrd", images / "initramfs.gz",
+            "-append", "console=ttyS0 quiet " + " ".join(parameters),
+            "-chardev", f"socket,id=vhost,path={socket}," + ("server=on" if server else "reconnect=1"),
+            "-netdev", f"vhost-user,id=net,chardev=vhost,queues={queues}",
+            "-device", device], directory, cpus=cpus or CPUS[:-1] or CPUS)
+
+    def wait_boot(self, timeout=60):
+        """Waits until the guest reads commands, after the start or a reboot."""
+        self.expect(self.READY + "\n", timeout)
+        self.commands = 0
+
+    def run(self, command, timeout=30):
+        """Runs a line of shell in the guest; returns its exit status and output."""
+        self.start(command)
+        return self.finish(timeout)
+
+    def start(self, command):
+        """Begins a line of shell whose status and output finish() returns."""
+        self.commands += 1
+        self.send(command)
+
+    def finish(self, timeout=30):
+        self.expect(f"<begin {self.commands}>\n", timeout)
+        begin = self.seen
+        match = self.expect(rf"<end {self.commands} (\d+)>\n", timeout)
+        return int(match[1]), self.text[begin:match.start()]
+
+    def check(self, command, timeout=30):
+        """run(), which must succeed; returns the output."""
+        status, output = self.run(command, timeout)
+        assert status == 0, f"guest {self.name}: {command}: exit status {status}\n{output}"
+        return output
+
+    def ping(self, address, count=10, interval=0.01, timeout=30):
+        """Returns how many of `count` pings were answered."""
+        _, output = self.run(f"ping -q -W 2 -c {count} -i {interval} {address}", timeout)
+        return int(re.search(r"(\d+) packets received", output)[1])
+
+    def iperf(self, address, seconds=3, arguments=""):
+        """TCP to the iperf3 server at `address`; returns the bits per second that arrived there."""
+        output = self.check(f"iperf3 --json -c {address} -t {seconds} {arguments}", seconds + 30)
+        return json.loads(output)["end"]["sum_received"]["bits_per_second"]
+
+    def fetch_sum(self, address, name, timeout=60):
+        """MD5 of /tmp/NAME of the guest at `address`, fetched from there over TCP."""
+        return self.check(f"wget -q -O - http://{address}/{name} | md5sum", timeout).split()[0]
+
+    def make_file(self, name, mebibytes):
+        """Fills /tmp/NAME with random bytes and returns their MD5."""
+        return self.check(f"dd if=/dev/urandom of=/tmp/{name} bs=1M count={mebibytes} 2>/dev/null && "
+                          f"md5sum </tmp/{name}", 60).split()[0]
+
+    def boot_id(self):
+        """Changes with each boot, and only then."""
+        return self.check("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def reboot(self, timeout=60):
+        """Reboots from inside; the machine and its vhost-user connection stay."""
+        self.send("reboot -f")
+        self.wait_boot(timeout)
+
+
+@contextlib.contextmanager
+def qemu_guests(directory, *names, first=1, **options):
+    """Guests on directory/NAME.sock, booted side by side, with the numbers `first` and up."""
+    with contextlib.ExitStack() as stack:
+        guests = [stack.enter_context(qemu_guest(directory, name, n, **options))
+                  for n, name in enumerate(names, first)]
+        for guest in guests:
+            guest.wait_boot()
+        yield guests
+
+
+def qemu_guest(directory, name, number, **options):
+    """The guest on directory/NAME.sock with the addresses 10.9.0.NUMBER and 52:54:00:00:00:NUMBER."""
+    return QemuGuest(directory, name, pathlib.Path(directory) / f"{name}.sock", f"10.9.0.{number}/24",
+                     f"52:54:00:00:00:{number:02x}", **options)
+
+
+class Testpmd(Console):
+    """dpdk-testpmd at its prompt, without huge pages and PCI. Main and forwarding thread share a CPU."""
+
+    __test__ = False  # despite its name no test class
+    PROMPT = "testpmd> "
+
+    def __init__(self, directory, name, vdevs, cpu, arguments=(), memory=300):
+        devices = [word for vdev in vdevs for word in ("--vdev", vdev)]
+        super().__init__(["dpdk-testpmd", "--no-huge", "-m", memory, "--no-pci", "--file-prefix", name,
+                          "--lcores", f"0@{cpu},1@{cpu}", "--log-level", "lib.vhost*:error", *devices,
+                          "--", "-i", "--nb-cores=1", "--total-num-mbufs=16384", *arguments], directory)
+        try:
+            self.expect(self.PROMPT, 30)
+        except BaseException:
+            self.kill()
+            raise
+
+    def command(self, line, timeout=10):
+        """Types a command and returns what it printed."""
+        self.send(line)
+        # The terminal shows the line as it is typed; the answer is between it and the next prompt.
+        self.expect(re.escape(line) + r"\r?\n", timeout)
+        return self.expect("(.*?)" + self.PROMPT, timeout)[1]
+
+    def port_stats(self):
+        """{port: {"rx": packets, "tx": packets, "missed", "errors": ...}} as testpmd counts them."""
+        text = self.command("show port stats all")
+        return {int(port): {"rx": int(rx), "missed": int(missed), "tx": int(tx), "errors": int(errors)}
+                for port, rx, missed, tx, errors in re.findall(
+                    r"NIC statistics for port (\d+).*?RX-packets: (\d+)\s+RX-missed: (\d+).*?"
+                    r"TX-packets: (\d+)\s+TX-errors: (\d+)", text, re.DOTALL)}
+
+    def quit(self, timeout=15):
+        """Stops forwarding, closes the ports and ends; returns the exit status."""
+        self.send("quit")
+        self.expect("Bye...", timeout)
+        return self.wait(timeout)
+
+    def stop(self, timeout=15):
+        return self.quit(timeout) if self.running() else self.wait(timeout)
+
+
+class TestpmdGuest(Testpmd):
+    """A guest that saturates a switch: two (or more) virtio-user ports, each the other's peer.
+
+    In the closed loop a port gets its own frames back through the switch: received on port 0, sent on
+    port 1 to the MAC of port 0. So 256 frames for each port circulate, no ring can overflow, and the
+    rate is that of the slower of guest and switch."""
+
+    FRAMES = 256  # that circulate for each port
+
+    def __init__(self, directory, sockets, name="guest", cpu=GUEST_CPU, queues=1, server=False, macs=None,
+                 features="mrg_rxbuf=1", memory=300):
+        self.macs = macs or [f"52:54:00:00:01:{n:02x}" for n in range(len(sockets))]
+        self.queues = queues
+        vdevs = [f"net_virtio_user{n},path={path},mac={mac},queues={queues},queue_size=256"
+                 + (",server=1" if server else "") + (f",{features}" if features else "")
+                 for n, (path, mac) in enumerate(zip(sockets, self.macs))]
+        peers = [f"--eth-peer={n},{self.macs[n ^ 1]}" for n in range(len(sockets)) if n ^ 1 < len(sockets)]
+        super().__init__(directory, name, vdevs, cpu,
+                         ["--forward-mode=mac", f"--rxq={queues}", f"--txq={queues}", *peers], memory)
+
+    def start_loop(self, size):
+        """Sends the first frames of `size` bytes; they circulate until stop_loop()."""
+        self.command(f"set txpkts {size}")
+        self.command(f"start tx_first {self.FRAMES // 32 // self.queues}")
+
+    def stop_loop(self):
+        self.command("stop")
+

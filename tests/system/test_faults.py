@@ -1,0 +1,1360 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Front-ends and guests that stop half-way, change their minds, lie or attack: each costs its own port
+at most. Every test runs beside two bystanders whose traffic must flow afterwards, and ends with
+balanced books, a living worker and a daemon that was never restarted behind the test's back."""
+import collections
+import os
+import random
+import select
+import struct
+import threading
+import time
+
+import pytest
+
+from frontend import (BROADCAST, F, INDIRECT, LINUX, NEXT, PAGE, WRITE, Chain, Guest, Memory, Msg, Region,
+                      Vhost, ethernet, until)
+from harness import Daemon, Workdir, assert_ledgers, drops, vhost_port, wait_until
+
+HALF_HEADER = struct.pack("=I", Msg.SET_FEATURES)
+HEADER = struct.pack("=III", Msg.SET_FEATURES, 1, 8)
+
+
+class Place:
+    """A directory with a configuration, and the daemon that runs there now."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.daemon = None
+
+    def start(self):
+        ports = [vhost_port(self.directory, "vm1", queues=2), vhost_port(self.directory, "vm2"),
+                 vhost_port(self.directory, "vm3")]
+        self.daemon = Daemon(self.directory, ports, idle="busy")
+        return self.daemon
+
+    def socket(self, number):
+        return str(self.directory / f"vm{number}.sock")
+
+    def guest(self, number, **options):
+        guest = Guest(self.socket(number), number, **options)
+        guest.name = f"vm{number}"
+        return guest
+
+
+@pytest.fixture(scope="module")
+def place():
+    with Workdir() as directory:
+        place = Place(directory)
+        yield place
+        if place.daemon and place.daemon.running():
+            assert place.daemon.stop() == 0
+
+
+@pytest.fixture
+def switch(place):
+    if place.daemon is None or not place.daemon.running():
+        place.start()
+    yield place.daemon
+    assert place.daemon.running(), "the switch died:\n" + place.daemon.log()[-3000:]
+
+
+@pytest.fixture
+def plug(place, switch):
+    """A function that makes a guest for port vmN and, unless told otherwise, brings it up."""
+    guests = []
+
+    def connect(number, up=True, **options):
+        guests.append(place.guest(number, **options))
+        if up:
+            guests[-1].up()
+            place.daemon.wait_port(guests[-1].name, "up")
+        return guests[-1]
+
+    yield connect
+    for guest in guests:
+        guest.close()
+        if hasattr(guest, "log"):
+            guest.log.close()
+    if place.daemon.running():
+        for guest in guests:
+            place.daemon.wait_port(guest.name, "down")
+        assert_ledgers(place.daemon.rpc("stats.get"))
+
+
+@pytest.fixture
+def bystanders(place, switch, plug):
+    """Guests on vm2 and vm3; after the test frames must pass between them, and the worker work."""
+    pair = plug(2), plug(3)
+    yield pair
+    if place.daemon.running():
+        for guest in pair:
+            guest.drain()
+        alive(place.daemon, pair)
+
+
+def alive(switch, pair):
+    before = switch.rpc("worker.list")[0]["iterations"]
+    for source, to in pair, pair[::-1]:
+        for _ in range(10):
+            carry(source, to)
+    wait_until(lambda: switch.rpc("worker.list")[0]["iterations"] > before, 2, "the worker goes on")
+
+
+def carry(source, to, size=60, **how):
+    frame = ethernet(to.mac, source.mac, random.randbytes(size - 14))
+    source.send(frame, **how)
+    while (got := to.receive()).data != frame:
+        assert got.data[6:12] != source.mac, "a frame that was not sent like this"
+
+
+def exchange(a, b, count=10):
+    for _ in range(count):
+        carry(a, b)
+        carry(b, a)
+
+
+def teach(switch, *guests):
+    for guest in guests:
+        guest.send(ethernet(BROADCAST, guest.mac, bytes(46)))
+
+    def learned():
+        return {(r["mac"], r["port"]) for r in switch.rpc("fdb.list")} >= {
+            (g.mac.hex(":"), g.name) for g in guests}
+    wait_until(learned, 5, "addresses learned")
+    for guest in guests:
+        guest.flush()
+        guest.drain()
+
+
+def ring_state(switch, name, index):
+    return next((r for r in switch.port(name)["rings"] if r["index"] == index),
+                {"state": "detached", "reason": None})
+
+
+def attached(switch, guest, *indices):
+    wait_until(lambda: all(ring_state(switch, guest.name, index)["state"] == "attached"
+                           for index in indices), 3, f"rings {indices} of {guest.name} attached")
+
+
+def reason_of(switch, name):
+    """Why a port is down, which an operator must be able to read."""
+    port = switch.wait_port(name, "down", 3)
+    reasons = [port["reason"]] + [ring["reason"] for ring in port["rings"]]
+    return " ".join(filter(None, reasons))
+
+
+def dropped(switch, name):
+    return collections.Counter(drops(switch.counters(name)))
+
+
+class Pump(threading.Thread):
+    """Numbered frames from one guest to another until stop(), 16 in flight, while a test uses the
+    connections of both. Only this thread touches their rings meanwhile."""
+
+    def __init__(self, switch, source, to, pair=0):
+        super().__init__()
+        self.switch, self.source, self.to, self.pair = switch, source, to, pair
+        self.sent, self.got, self.ended, self.error = 0, [], threading.Event(), None
+        self.names = source.name, to.name
+        self.before = [dropped(switch, name) for name in self.names]
+        self.start()
+
+    def run(self):
+        try:
+            while not self.ended.is_set():
+                self.source.reap()
+                while len(self.source.rings[2 * self.pair + 1].chains) < 16:
+                    data = struct.pack("!Q", self.sent).ljust(200, b"\x5A")
+                    self.source.send(ethernet(self.to.mac, self.source.mac, data), queue=self.pair)
+                    self.sent += 1
+                self.collect()
+                time.sleep(0.0001)
+            self.source.flush(5)
+            self.collect()
+        except BaseException as error:
+            self.error = error
+
+    def collect(self):
+        for got in self.to.drain():
+            if got.data[6:12] == self.source.mac:
+                assert got.data[22:] == b"\x5A" * 192
+                self.got.append(struct.unpack_from("!Q", got.data, 14)[0])
+
+    def flows(self, count=50):
+        """Wait until that many more frames have arrived."""
+        goal = len(self.got) + count
+        until(lambda: self.error or len(self.got) >= goal, 5, "traffic flows")
+        self.raise_error()
+
+    def raise_error(self):
+        if self.error:
+            raise self.error
+
+    def stop(self):
+        """Returns how many frames were lost. Each must have been counted as dropped; none may come
+        twice or out of order."""
+        self.ended.set()
+        self.join(20)
+        self.raise_error()
+        assert self.got == sorted(set(self.got)), "frames doubled or out of order"
+        lost = self.sent - len(self.got)
+        counted = sum(sum((dropped(self.switch, name) - before).values())
+                      for name, before in zip(self.names, self.before))
+        assert lost == counted, f"{lost} frames lost, {counted} counted"
+        return lost
+
+
+@pytest.fixture
+def pump(switch):
+    pumps = []
+
+    def start(*how, **options):
+        pumps.append(Pump(switch, *how, **options))
+        return pumps[-1]
+
+    yield start
+    for pump in pumps:
+        pump.ended.set()
+        pump.join(20)
+
+
+# Rings that stop and start
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_every_stopped_ring_tells_its_index(plug, bystanders, order):
+    """Stopping the first ring takes the device down, yet the second must be told rightly, too."""
+    a, b = plug(1), bystanders[0]
+    for n in range(37):
+        carry(a, b)
+        if n % 3 == 0:
+            carry(b, a)
+    a.flush()
+    for index in order:
+        ring = a.rings[index]
+        assert a.stop_ring(index) == ring.used_idx() == {0: 13, 1: 37}[index]
+    assert a.rings[0].published > 13, "receive buffers were waiting"
+
+
+def test_rings_stop_and_restart(switch, plug, bystanders):
+    a, b = plug(1), bystanders[0]
+    for _ in range(5):
+        exchange(a, b, 20)
+        bases = [a.stop_ring(index) for index in (0, 1)]
+        assert reason_of(switch, a.name)
+        a.send(ethernet(b.mac, a.mac, b"written while the ring stood still".ljust(46)))
+        for index in (0, 1):
+            a.restart_ring(index, base=lambda _, i=index: bases[i])
+        attached(switch, a, 0, 1)
+        assert b.receive().data[14:21] == b"written"
+    exchange(a, b, 300)
+
+
+@pytest.mark.parametrize("disable", [True, False])
+@pytest.mark.parametrize("index", [0, 1, 2, 3])
+def test_one_ring_of_four_stops(switch, plug, bystanders, pump, index, disable):
+    """Its neighbours go on without any further message about them. Only without the first pair the
+    library takes the whole device for stopped; then they go on when it is back."""
+    a, b = plug(1, features=LINUX | F.MQ, queues=2), bystanders[0]
+    teach(switch, a, b)
+    attached(switch, a, 0, 1, 2, 3)
+    for _ in range(3):
+        out = pump(a, b, 1 if index < 2 else 0)
+        out.flows()
+        if disable:
+            a.link.vring(Msg.SET_VRING_ENABLE, index, 0)
+        base = a.stop_ring(index)
+        assert base == a.rings[index].used_idx()
+        a.link.sync()
+        assert ring_state(switch, a.name, index)["state"] != "attached"
+        if index >= 2:
+            attached(switch, a, *(n for n in range(4) if n != index))
+            out.flows()
+            assert out.stop() == 0
+            for _ in range(20 if disable or index == 3 else 0):
+                carry(b, a)
+        a.restart_ring(index)
+        if disable:
+            a.link.vring(Msg.SET_VRING_ENABLE, index, 1)
+        attached(switch, a, 0, 1, 2, 3)
+        if index < 2:
+            out.flows()
+            assert out.stop() == 0
+        for queue in 0, 1:
+            for _ in range(20):
+                carry(a, b, queue=queue)
+        for _ in range(20):
+            carry(b, a)
+
+
+@pytest.mark.parametrize("base", ["used", "avail", "zero"])
+def test_reconnecting_loses_no_buffers(switch, plug, bystanders, base):
+    """Some front-ends say where the driver is, others nothing; the ring itself knows better."""
+    a, b = plug(1, posted=100), bystanders[0]
+    exchange(a, b, 30)
+    teach(switch, a, b)
+    a.refill = False
+    for _ in range(3):
+        a.disconnect()
+        switch.wait_port(a.name, "down")
+        a.up({"used": None, "avail": lambda ring: ring.avail_idx, "zero": lambda ring: 0}[base])
+        switch.wait_port(a.name, "up")
+        waiting = len(a.rings[0].chains)
+        assert waiting == 100
+        for _ in range(waiting):
+            carry(b, a)
+        for _ in range(5):
+            carry(a, b)
+
+
+@pytest.mark.parametrize("base", ["used", "avail", "zero"])
+def test_the_switch_is_killed_and_comes_back(place, switch, plug, base):
+    """Each frame that a guest wrote arrives exactly once, before or after, as the indices say."""
+    a, b = plug(1), plug(2)
+    exchange(a, b, 30)
+    offered = a.offered, b.offered
+    place.daemon.kill()
+    for n in range(20):
+        a.send(ethernet(b.mac, a.mac, struct.pack("!I", n).ljust(46)), kick=False)
+    place.start()
+    for guest in b, a:
+        guest.disconnect()
+        guest.up({"used": None, "avail": lambda r: r.avail_idx, "zero": lambda r: 0}[base]
+                 if guest is b else None)
+        place.daemon.wait_port(guest.name, "up")
+    assert (a.offered, b.offered) == offered
+    for n in range(20):
+        assert struct.unpack_from("!I", b.receive().data, 14)[0] == n
+    exchange(a, b, 200)
+
+
+# Messages to rings that run
+
+def grow_memory(guest):
+    """Another region comes or goes, as when memory is plugged."""
+    if len(guest.memory.regions) == 1:
+        guest.memory.regions.append(Region(0x8000_0000, 1 << 20))
+        guest.link.mem_table(guest.memory.regions)
+    else:
+        guest.link.mem_table(guest.memory.regions[:1])
+        guest.link.sync()
+        guest.memory.regions.pop().close()
+
+
+def new_eventfd(guest, request, name):
+    for ring_index, ring in enumerate(guest.rings):
+        old = getattr(ring, name)
+        fd = os.eventfd(0, os.EFD_NONBLOCK)
+        setattr(ring, name, fd)
+        guest.link.eventfd(request, ring_index, fd)
+        guest.link.sync()
+        os.close(old)
+
+
+def start_log(guest):
+    """What happens when a migration begins; the log covers all of the guest's memory."""
+    if not guest.offered & F.LOG_ALL:
+        pytest.skip("this version keeps no dirty log")
+    if not hasattr(guest, "log"):
+        end = guest.memory.regions[0].gpa + guest.memory.regions[0].size
+        guest.log = Region(0, end // PAGE // 8)
+    payload = struct.pack("=QQ", guest.log.size, 0)
+    guest.link.send(Msg.SET_LOG_BASE, payload, fds=[guest.log.fd])
+    assert guest.link.receive() == (Msg.SET_LOG_BASE, b"")
+    guest.link.send(Msg.SET_FEATURES, struct.pack("=Q", guest.features | F.LOG_ALL))
+    for index, ring in enumerate(guest.rings):
+        guest.link.vring_addr(index, *guest.addresses(index), log=ring.used, flags=1)
+
+
+def toggle_log(guest):
+    start_log(guest)
+    guest.link.sync()
+    guest.link.send(Msg.SET_FEATURES, struct.pack("=Q", guest.features))
+    for index in range(len(guest.rings)):
+        guest.link.vring_addr(index, *guest.addresses(index))
+
+
+def each_ring(action):
+    def act(guest):
+        for index, ring in enumerate(guest.rings):
+            action(guest, index, ring)
+    return act
+
+
+def twice_enabled(guest, index, _):
+    for on in 0, 1:
+        guest.link.vring(Msg.SET_VRING_ENABLE, index, on)
+        guest.link.sync()
+
+
+LIVE = {
+    "the same memory": lambda g: g.link.mem_table(g.memory.regions),
+    "other memory": grow_memory,
+    "addresses": each_ring(lambda g, i, r: g.link.vring_addr(i, *g.addresses(i))),
+    "call": lambda g: new_eventfd(g, Msg.SET_VRING_CALL, "call"),
+    "kick": lambda g: new_eventfd(g, Msg.SET_VRING_KICK, "kick"),
+    "no call": each_ring(lambda g, i, r: g.link.eventfd(Msg.SET_VRING_CALL, i, None)),
+    "error": each_ring(lambda g, i, r: g.link.eventfd(Msg.SET_VRING_ERR, i, r.call)),
+    "size": each_ring(lambda g, i, r: g.link.vring(Msg.SET_VRING_NUM, i, r.size)),
+    "features": lambda g: g.link.send(Msg.SET_FEATURES, struct.pack("=Q", g.features)),
+    "log": toggle_log,
+    "mtu": lambda g: g.link.send(Msg.NET_SET_MTU, struct.pack("=Q", 9000)),
+    "enable": each_ring(twice_enabled),
+}
+
+
+@pytest.mark.parametrize("sender", [True, False], ids=["sender", "receiver"])
+@pytest.mark.parametrize("message", LIVE)
+def test_messages_under_traffic(switch, plug, bystanders, pump, message, sender):
+    """To the sender's rings: they pause, nothing is lost. To the receiver's: what comes meanwhile is
+    dropped and counted. Nothing comes twice."""
+    a, b = plug(1), bystanders[0]
+    teach(switch, a, b)
+    source, to = (a, b) if sender else (b, a)
+    traffic = pump(source, to)
+    for _ in range(20):
+        traffic.flows(20)
+        LIVE[message](a)
+        a.link.sync()
+    attached(switch, a, 0, 1)
+    traffic.flows()
+    lost = traffic.stop()
+    if sender and message != "enable":  # a disabled ring is emptied into a counter
+        assert lost == 0
+    for index in (0, 1):
+        assert a.stop_ring(index) == a.rings[index].used_idx()
+
+
+def test_a_storm_of_call_descriptors(switch, plug, bystanders, pump):
+    """A guest that masks and unmasks its interrupts. The last descriptor works, old ones are left."""
+    a, b = plug(1, features=LINUX & ~F.EVENT_IDX), bystanders[0]
+    teach(switch, a, b)
+    traffic = pump(b, a)
+    traffic.flows()
+    old = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(200)]
+    for fd in old:
+        a.link.eventfd(Msg.SET_VRING_CALL, 0, fd)
+    a.link.eventfd(Msg.SET_VRING_CALL, 0, a.rings[0].call)
+    a.link.sync()
+    attached(switch, a, 0, 1)
+    for fd in old:
+        try:
+            os.eventfd_read(fd)
+        except BlockingIOError:
+            pass
+    a.rings[0].interrupts()
+    traffic.flows(100)
+    until(a.rings[0].interrupts, 2, "interrupts on the new descriptor")
+    for fd in old:
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(fd)
+        os.close(fd)
+    traffic.stop()
+
+
+def test_a_new_call_descriptor_gets_an_interrupt(plug, bystanders):
+    """What was signalled on the old one may have been lost."""
+    a = plug(1)
+    for index, ring in enumerate(a.rings):
+        ring.interrupts()
+        a.link.eventfd(Msg.SET_VRING_CALL, index, ring.call)
+        a.link.sync()
+        until(ring.interrupts, 2, f"an interrupt for ring {index}")
+
+
+def test_migration_marks_what_was_written(switch, plug, bystanders):
+    a, b = plug(1), bystanders[0]
+    teach(switch, a, b)
+    start_log(a)
+    a.link.sync()
+    attached(switch, a, 0, 1)
+    place = a.rings[0].chains[next(iter(a.rings[0].chains))].buffers[0][0]
+    carry(b, a)
+    carry(a, b)
+
+    def dirty(gpa):
+        return a.log.map[gpa // PAGE // 8] >> gpa // PAGE % 8 & 1
+    for gpa in place, a.rings[0].used, a.rings[0].used + 2, a.rings[1].used:
+        until(lambda at=gpa: dirty(at), 2, f"page of {gpa:#x} logged")
+    assert sum(bin(byte).count("1") for byte in a.log.map[:]) < 20, "much more logged than written"
+
+
+@pytest.mark.parametrize("kind", ["full", "pipe"])
+def test_a_call_descriptor_that_blocks(switch, plug, bystanders, kind):
+    """The worker writes interrupts itself, and must not be held by the front-end."""
+    a, b = plug(1, features=LINUX & ~F.EVENT_IDX), bystanders[0]
+    teach(switch, a, b)
+    if kind == "full":
+        fds = [os.eventfd(0)]
+        os.eventfd_write(fds[0], (1 << 64) - 2)
+    else:
+        fds = list(os.pipe())[::-1]
+        os.set_blocking(fds[0], False)
+        try:
+            while True:
+                os.write(fds[0], bytes(PAGE))
+        except BlockingIOError:
+            os.set_blocking(fds[0], True)
+    for index in 0, 1:
+        a.link.eventfd(Msg.SET_VRING_CALL, index, fds[0])
+    a.link.sync()
+    for _ in range(20):
+        b.send(ethernet(a.mac, b.mac, bytes(46)))
+    b.flush()
+    alive(switch, bystanders)
+    for fd in fds:
+        os.close(fd)
+
+
+# Memory that cannot be had
+
+def no_file(_):
+    return os.eventfd(0)
+
+
+def read_only(region):
+    return os.open(f"/proc/self/fd/{region.fd}", os.O_RDONLY)
+
+
+@pytest.mark.parametrize("make", [no_file, read_only])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_failed_memory_table(switch, plug, bystanders, pump, make, first):
+    """The library has unmapped the old memory then, and the connection goes on."""
+    a, b = plug(1), bystanders[0]
+    teach(switch, a, b)
+    exchange(a, b)
+    extra = Region(0x8000_0000, 1 << 20)
+    bad = make(extra)
+    good = a.memory.regions
+    for _ in range(3):
+        traffic = pump(b, a)
+        traffic.flows()
+        order = [extra, *good] if first else [*good, extra]
+        fds = [bad if region is extra else region.fd for region in order]
+        assert a.link.mem_table(order, fds=fds, need_reply=True) != 0
+        assert reason_of(switch, a.name)
+        assert switch.port(a.name)["memory"]["valid"] is False
+        traffic.stop()
+        a.send(ethernet(b.mac, a.mac, b"later".ljust(46)))
+        alive(switch, bystanders)
+        assert a.link.mem_table(good, need_reply=True) == 0
+        switch.wait_port(a.name, "up", 3)
+        assert b.receive().data[14:19] == b"later"
+        exchange(a, b, 300)
+    os.close(bad)
+    extra.close()
+
+
+def test_a_failed_memory_table_without_reply(switch, plug, bystanders):
+    a = plug(1)
+    bad = os.eventfd(0)
+    a.link.mem_table(a.memory.regions + a.memory.regions, fds=[a.memory.regions[0].fd, bad])
+    os.close(bad)
+    assert a.link.closed()
+    switch.wait_port(a.name, "down")
+    a.disconnect()
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, bystanders[0])
+
+
+@pytest.mark.parametrize("fds", [0, 2, 8])
+def test_memory_with_a_wrong_number_of_files(switch, plug, bystanders, fds):
+    a, b = plug(1), bystanders[0]
+    table = a.memory.regions
+    assert a.link.mem_table(table, fds=[table[0].fd] * fds, need_reply=True) != 0
+    alive(switch, bystanders)
+    assert a.link.mem_table(table, need_reply=True) == 0
+    switch.wait_port(a.name, "up", 3)
+    exchange(a, b)
+
+
+def test_memory_without_regions(switch, plug, bystanders):
+    a, b = plug(1), bystanders[0]
+    a.link.mem_table([], need_reply=True)
+    assert reason_of(switch, a.name)
+    alive(switch, bystanders)
+    assert a.link.mem_table(a.memory.regions, need_reply=True) == 0
+    switch.wait_port(a.name, "up", 3)
+    exchange(a, b)
+
+
+@pytest.mark.parametrize("more", [PAGE, 1 << 20, 1 << 40])
+def test_a_region_larger_than_its_file(place, switch, plug, bystanders, more):
+    """Touching its end would be fatal, so its port does not come up and says why."""
+    a, b = plug(1, up=False), bystanders[0]
+    region = a.memory.regions[0]
+    region.claim = region.size + more
+    a.connect()
+    try:
+        a.handshake()
+    except (ConnectionError, TimeoutError):
+        pass  # to hang up is an answer, too
+    reason = reason_of(switch, a.name)
+    assert reason
+    ring = a.rings[1]
+    ring.set_desc(0, region.gpa + region.size, 100)  # would be read if the ring were served
+    ring.set_avail(0)
+    ring.publish(kick=True)
+    alive(switch, bystanders)
+    assert switch.port(a.name)["state"] == "down"
+    assert ring.used_idx() == 0
+    a.disconnect()
+    region.claim = region.size
+    ring.reset()
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, b)
+
+
+@pytest.mark.parametrize("what", ["rings", "sent", "received", "idle"])
+def test_a_memory_file_that_shrinks(switch, plug, bystanders, what):
+    """SIGBUS in the worker; only the port whose memory it is may notice."""
+    memory = Memory(Region(0x10_0000, 1 << 20), Region(0x4000_0000, 32 << 20))
+    evil, b = plug(1, up=False, memory=memory), bystanders[0]
+    for ring, base in zip(evil.rings, (0x10_0000, 0x18_0000)):  # apart from the buffers
+        ring.desc, ring.avail, ring.used = base, base + 0x10000, base + 0x20000
+        ring.reset()
+    evil.up()
+    switch.wait_port(evil.name, "up")
+    teach(switch, evil, b)
+    exchange(evil, b)
+    # Nobody here may touch the file's memory after it has shrunk, so everything is prepared before.
+    if what == "rings":
+        evil.send(ethernet(b.mac, evil.mac, bytes(1000)), publish=False)
+        os.ftruncate(memory.regions[0].fd, 0)
+        os.eventfd_write(evil.rings[1].kick, 1)
+    elif what == "idle":
+        os.ftruncate(memory.regions[0].fd, 0)
+        os.ftruncate(memory.regions[1].fd, 0)
+    elif what == "sent":
+        for _ in range(50):
+            evil.send(ethernet(b.mac, evil.mac, bytes(9000)), publish=False)
+        os.ftruncate(memory.regions[1].fd, 0)
+        evil.rings[1].publish(kick=True)
+    else:
+        os.ftruncate(memory.regions[1].fd, 0)
+        for _ in range(50):
+            b.send(ethernet(evil.mac, b.mac, bytes(1000)))
+        b.flush()
+    port = switch.wait_port(evil.name, "down", 5)
+    assert "memory" in port["reason"]
+    b.drain()
+    alive(switch, bystanders)
+    evil.disconnect()
+    good = plug(1)
+    exchange(good, b)
+
+
+@pytest.mark.parametrize("when", ["claimed", "shrunk before the kick", "shrunk before a new table"])
+def test_memory_that_the_library_reads_itself(switch, plug, bystanders, when):
+    """The library looks at the used ring's index where it translates addresses, on its own thread,
+    and at a new table before anybody could check it."""
+    a, b = plug(1, up=False), bystanders[0]
+    region = a.memory.regions[0]
+    a.connect()
+    try:
+        if when == "claimed":
+            region.claim = region.size + (1 << 20)
+            for step in a.steps():
+                if step.startswith("SET_VRING_ADDR"):
+                    desc, _, avail = a.addresses(int(step[-1]))
+                    a.link.vring_addr(int(step[-1]), desc, region.uva + region.size + PAGE, avail)
+        elif when == "shrunk before the kick":
+            for step in a.steps(base=lambda ring: 0):
+                if step == "SET_VRING_CALL 0":
+                    os.ftruncate(region.fd, 0)
+        else:
+            a.handshake()
+            extra = Region(0x8000_0000, 1 << 20)
+            for index in 0, 1:  # so that no worker notices first
+                a.link.vring(Msg.SET_VRING_ENABLE, index, 0)
+            a.link.sync()
+            os.ftruncate(region.fd, 0)
+            a.link.mem_table([region, extra])
+            extra.close()
+        a.link.sync()
+    except (ConnectionError, TimeoutError):
+        pass
+    assert reason_of(switch, a.name)
+    alive(switch, bystanders)
+    a.disconnect()
+    exchange(plug(1), b)
+
+
+def test_a_log_file_that_shrinks(switch, plug, bystanders):
+    evil, b = plug(1), bystanders[0]
+    teach(switch, evil, b)
+    start_log(evil)
+    evil.link.sync()
+    attached(switch, evil, 0, 1)
+    os.ftruncate(evil.log.fd, 0)
+    for _ in range(20):
+        b.send(ethernet(evil.mac, b.mac, bytes(1000)))
+    b.flush()
+    alive(switch, bystanders)
+    evil.disconnect()
+    good = plug(1)
+    exchange(good, b)
+
+
+# Rings that do not lie where they should
+
+def expect_refused(switch, guest, index, bystanders):
+    """The ring is not served, and whoever asks is told why."""
+    guest.link.sync()
+    state = wait_until(lambda: (s := ring_state(switch, guest.name, index))["state"] != "attached" and s,
+                       3, f"ring {index} not attached")
+    assert state["state"] == "malformed", state
+    assert state["reason"]
+    alive(switch, bystanders)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("part, by", [("desc", 8), ("desc", 1), ("avail", 1), ("used", 2), ("used", 1)])
+def test_rings_out_of_alignment(switch, plug, bystanders, index, part, by):
+    a = plug(1, up=False)
+    setattr(a.rings[index], part, getattr(a.rings[index], part) + by)
+    a.connect().handshake()
+    expect_refused(switch, a, index, bystanders)
+
+
+def place_at_end(guest, index, part, short):
+    """Move one part of a ring so that its last `short` bytes are behind the end of guest memory."""
+    ring, region = guest.rings[index], guest.memory.regions[-1]
+    size = {"desc": 16 * ring.size, "avail": 4 + 2 * ring.size, "used": 4 + 8 * ring.size}[part]
+    setattr(ring, part, region.gpa + region.size - size + short)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("part, short", [("desc", 16), ("desc", 4080), ("avail", 2), ("used", 4)])
+def test_rings_that_end_outside_their_memory(switch, plug, bystanders, index, part, short):
+    a = plug(1, up=False, features=LINUX & ~F.EVENT_IDX)
+    place_at_end(a, index, part, short)
+    a.connect().handshake()
+    assert ring_state(switch, a.name, index)["state"] != "attached" and reason_of(switch, a.name)
+    alive(switch, bystanders)
+
+
+@pytest.mark.parametrize("part", ["desc", "avail", "used"])
+def test_rings_across_regions(switch, plug, bystanders, part):
+    """Neighbours for the guest, but not in our address space."""
+    memory = Memory(Region(0x10_0000, 1 << 20), Region(0x20_0000, 32 << 20))
+    a = plug(1, up=False, memory=memory)
+    setattr(a.rings[1], part, 0x20_0000 - 64)
+    a.rings[1].reset()
+    a.connect().handshake()
+    assert ring_state(switch, a.name, 1)["state"] != "attached" and reason_of(switch, a.name)
+    alive(switch, bystanders)
+
+
+@pytest.mark.parametrize("part", ["avail", "used"])
+def test_event_index_added_behind_the_addresses(switch, plug, bystanders, part):
+    """The ring fits without its two bytes of event index, and did when it was mapped."""
+    a = plug(1, up=False)
+    place_at_end(a, 1, part, 0)
+    a.connect()
+    for step in a.steps():
+        if step == "SET_FEATURES":
+            word = struct.pack("=Q", a.features & ~F.EVENT_IDX)
+            a.link.send(Msg.SET_FEATURES, word)
+        if step == "SET_VRING_KICK 1":
+            a.link.send(Msg.SET_FEATURES, struct.pack("=Q", a.features))
+    expect_refused(switch, a, 1, bystanders)
+
+
+def test_event_index_that_just_fits(switch, plug, bystanders):
+    """The counterpart: one byte less would be too few, this is enough."""
+    a, b = plug(1, up=False), bystanders[0]
+    for index, part in (0, "used"), (1, "used"):
+        ring = a.rings[index]
+        place_at_end(a, index, part, -2 - (4096 if index else 0))
+        ring.reset()
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, b)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("size", [32768, 4096, 0, 100, 65536, (1 << 32) - 1])
+def test_the_size_of_a_running_ring(switch, plug, bystanders, index, size):
+    """The library keeps the addresses, mapped for 256 entries. The front-end is refused, or the ring;
+    a later message must not bring it back at the wrong size."""
+    a, b = plug(1, up=False), bystanders[0]
+    for ring in a.rings:  # at the end of memory, so that a larger ring is outside
+        region = a.memory.regions[-1]
+        ring.desc = region.gpa + region.size - PAGE * (2 if ring is a.rings[0] else 1)
+        ring.reset()
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, b)
+    refused = a.link.vring(Msg.SET_VRING_NUM, index, size, need_reply=True)
+    for other in 0, 1:
+        a.link.vring(Msg.SET_VRING_ENABLE, other, 1)
+    a.link.sync()
+    state = ring_state(switch, a.name, index)
+    if state["state"] == "attached":
+        assert refused and state["size"] == 256
+    else:
+        assert state["reason"]
+    for _ in range(20):
+        b.send(ethernet(a.mac, b.mac, bytes(46)))
+    b.flush()
+    alive(switch, bystanders)
+    a.disconnect()
+    b.drain()
+    good = plug(1)
+    exchange(good, b)
+
+
+# Conversations that stop
+
+@pytest.mark.parametrize("data", [HALF_HEADER, HEADER, HEADER + b"abc", b""],
+                         ids=["half a header", "a header", "a part", "nothing"])
+def test_a_silent_client_holds_nobody(place, switch, plug, bystanders, data):
+    """One thread of the library reads all connections, and waits for the rest of a message."""
+    silent = Vhost(place.socket(1))
+    if data:
+        silent.raw(data)
+    for guest in bystanders:
+        guest.disconnect()
+        switch.wait_port(guest.name, "down")
+        start = time.monotonic()
+        guest.up()
+        switch.wait_port(guest.name, "up", 2)
+        assert time.monotonic() - start < 2
+    alive(switch, bystanders)
+    if data:
+        assert silent.closed(5), "half a message may be waited for, but not for ever"
+    silent.close()
+    exchange(plug(1), bystanders[0])
+
+
+def test_a_client_that_does_not_read(place, switch, plug, bystanders):
+    """Answers pile up until the library's write would block."""
+    deaf = Vhost(place.socket(1))
+    question = struct.pack("=III", Msg.GET_FEATURES, 1, 0)
+    sent = 0
+    try:
+        while select.select([], [deaf.sock], [], 0.05)[1]:
+            deaf.sock.send(question)
+            sent += 1
+    except ConnectionError:
+        pass
+    assert sent > 100
+    for guest in bystanders:
+        guest.disconnect()
+        start = time.monotonic()
+        guest.up()
+        switch.wait_port(guest.name, "up", 3)
+        assert time.monotonic() - start < 3
+    deaf.close()
+    exchange(plug(1), bystanders[0])
+
+
+def test_disconnects_at_every_point(switch, plug, bystanders):
+    a = plug(1, up=False, features=LINUX | F.MQ, queues=2)
+    names = []
+    for stop in range(100):
+        a.connect()
+        steps = a.steps()
+        names = [name for _, name in zip(range(stop), steps)]
+        a.disconnect()
+        if len(names) < stop:
+            break
+    assert len(names) > 25
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, bystanders[0])
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def mappings(pid):
+    with open(f"/proc/{pid}/maps", encoding="ascii") as file:
+        return sum("memfd:guest" in line for line in file)
+
+
+def test_connections_leave_nothing_behind(place, switch, plug, bystanders):
+    a, b = plug(1, up=False), bystanders[0]
+
+    def cycle(n):
+        a.connect()
+        for _ in zip(range((0, 1, 7, 11, 16, 99)[n % 6]), a.steps()):
+            pass
+        if n % 4 == 1:
+            a.link.sync()
+        a.disconnect()
+
+    for n in range(24):
+        cycle(n)
+    pid = switch.pid
+
+    def settled(files):
+        return open_files(pid) <= files and mappings(pid) == 2  # the bystanders' memory
+
+    wait_until(lambda: mappings(pid) == 2, 5, "mappings of the first connections gone")
+    wait_until(lambda: switch.port(a.name)["connection"]["state"] == "disconnected", 5, "disconnected")
+    files, resident = open_files(pid), switch.rss(apart_from=[os.getpid()])
+    for n in range(200):
+        cycle(n)
+    wait_until(lambda: settled(files), 5, "descriptors and mappings of 200 connections gone")
+    assert switch.rss(apart_from=[os.getpid()]) < resident + (4 << 20)
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, b)
+
+
+def test_a_second_client_waits_for_the_first(switch, plug, bystanders):
+    first, b = plug(1), bystanders[0]
+    teach(switch, first, b)
+    second = plug(1, up=False)
+    second.up()  # its handshake is answered
+    second.send(ethernet(b.mac, second.mac, b"second".ljust(46)))
+    exchange(first, b, 50)
+    assert b.drain() == [] and second.drain() == []
+    assert second.rings[1].used_idx() == 0
+    first.disconnect()
+    got = b.receive(5)
+    assert got.data[14:20] == b"second"
+    switch.wait_port(second.name, "up")
+    exchange(second, b, 50)
+
+
+def test_clients_follow_each_other(switch, plug, bystanders):
+    """The next connection may come before the end of the last was noticed."""
+    b = bystanders[0]
+    for _ in range(20):
+        a = plug(1, up=False)
+        a.up()
+        a.send(ethernet(b.mac, a.mac, b"hello".ljust(46)))
+        assert b.receive(5).data[14:19] == b"hello"
+        a.disconnect()
+
+
+# Features
+
+def test_only_what_is_offered_can_be_taken(switch, plug, bystanders):
+    a, b = plug(1), bystanders[0]
+    assert a.features == LINUX
+    a.disconnect()
+    switch.wait_port(a.name, "down")
+    refused = [1 << bit for bit in range(64) if not a.offered >> bit & 1]
+    for bit in refused:
+        link = Vhost(a.path)
+        word = struct.pack("=Q", a.features & ~F.MQ | bit)
+        assert link.get(Msg.GET_FEATURES) == a.offered
+        assert link.send(Msg.SET_FEATURES, word, need_reply=True) != 0, f"{bit:#x} was taken"
+        link.close()
+    link = Vhost(a.path)
+    link.send(Msg.SET_FEATURES, struct.pack("=Q", refused[-1]))
+    assert link.closed()
+    link.close()
+    a.up()
+    switch.wait_port(a.name, "up")
+    exchange(a, b)
+
+
+def test_the_offer_does_not_change(place, switch, plug, bystanders):
+    """A front-end refuses a back-end that came back with less."""
+    a = plug(1)
+    offer = a.offered, a.protocol, a.max_queues
+    assert a.max_queues == 2
+    for _ in range(5):
+        a.disconnect()
+        a.up()
+        assert (a.offered, a.protocol, a.max_queues) == offer
+    place.daemon.stop()
+    place.start()
+    for guest in bystanders:
+        guest.disconnect()
+        guest.up()
+        place.daemon.wait_port(guest.name, "up")
+    a.disconnect()
+    a.up()
+    assert (a.offered, a.protocol, a.max_queues) == offer
+
+
+def test_features_change_only_while_nothing_runs(switch, plug, bystanders):
+    a, b = plug(1), bystanders[0]
+    word = struct.pack("=Q", a.features & ~F.MRG_RXBUF)
+    assert a.link.send(Msg.SET_FEATURES, word, need_reply=True) != 0
+    a.link.vring(Msg.SET_VRING_ENABLE, 0, 1)
+    a.link.sync()
+    attached(switch, a, 0, 1)
+    exchange(a, b)
+
+
+# Messages that make no sense
+
+def test_unknown_messages(plug, bystanders):
+    a, b = plug(1), bystanders[0]
+    for number in 0, 23, 36, 41, 99, 1 << 16, (1 << 32) - 1:
+        assert a.link.send(number, bytes(8), need_reply=True) != 0
+        exchange(a, b, 2)
+    a.link.send(99)
+    assert a.link.closed()
+
+
+@pytest.mark.parametrize("size", [1 << 12, 1 << 20, (1 << 32) - 1])
+def test_messages_of_impossible_length(place, bystanders, size):
+    link = Vhost(place.socket(1))
+    link.send(Msg.SET_MEM_TABLE, bytes(100), size=size)
+    assert link.closed(5)
+    link.close()
+
+
+def test_rings_that_a_port_does_not_have(switch, place, plug, bystanders):
+    """The library would make all rings up to the index named."""
+    for index in 4, 99, 255, 256, 1 << 31:
+        link = Vhost(place.socket(1))
+        try:
+            assert link.vring(Msg.SET_VRING_NUM, index, 256, need_reply=True) != 0
+        except ConnectionError:
+            pass
+        link.close()
+    for _ in range(3):
+        link = Vhost(place.socket(1))
+        try:
+            for index in range(4, 256, 50):
+                link.eventfd(Msg.SET_VRING_CALL, index, None)
+                link.vring(Msg.SET_VRING_NUM, index, 32768)
+            link.closed(0.5)
+        except ConnectionError:
+            pass
+        link.close()
+    alive(switch, bystanders)
+    exchange(plug(1), bystanders[0])
+
+
+def test_messages_without_order(place, switch, plug, bystanders):
+    """Any message with any content at any time, with and without a request for an answer."""
+    dice = random.Random(7)
+    memory = Memory(Region(0x10_0000, 1 << 20))
+    numbers = [m for m in Msg if m != Msg.GET_CONFIG] + [0, 23, 50]
+    fd = memory.regions[0].fd
+    link = None
+    for n in range(1500):
+        if link is None:
+            link = Vhost(place.socket(1), timeout=1)
+        request = dice.choice(numbers)
+        word = dice.choice([0, 1, 2, 3, 5, 255, 256, 257, LINUX, 1 << 63, dice.getrandbits(64)])
+        payload = dice.choice([
+            b"", struct.pack("=Q", word), struct.pack("=II", dice.choice([0, 1, 2, 3, 4]),
+                                                      dice.choice([0, 1, 64, 256, 32768, 1 << 31])),
+            struct.pack("=IIQQQQ", dice.choice([0, 1, 2, 3]), dice.choice([0, 1]),
+                        *(0x7F00_0010_0000 + dice.choice([0, 64, 4096, 1 << 20]) for _ in range(4))),
+            struct.pack("=IIQQQQ", 1, 0, 0x10_0000, 1 << 20, 0x7F00_0010_0000, 0),
+            dice.randbytes(dice.choice([1, 8, 40, 100]))])
+        try:
+            link.send(request, payload, fds=[fd] * dice.choice([0, 0, 1, 1, 2, 8]),
+                      flags=1 | (dice.random() < 0.7) << 3)
+            if dice.random() < 0.1:
+                link.closed(0.001)
+        except OSError:
+            link.close()
+            link = None
+        if n % 100 == 0:
+            alive(switch, bystanders)
+    if link:
+        link.close()
+    memory.close()
+    switch.wait_port("vm1", "down")
+    exchange(plug(1), bystanders[0])
+
+
+def test_the_owner_resets(switch, plug, bystanders):
+    """The device starts anew on the same connection."""
+    a, b = plug(1), bystanders[0]
+    for _ in range(3):
+        exchange(a, b)
+        a.link.send(Msg.RESET_OWNER)
+        a.link.sync()
+        assert reason_of(switch, a.name)
+        for ring in a.rings:
+            ring.reset()
+        a.handshake()
+        a.post(a.posted)
+        switch.wait_port(a.name, "up", 3)
+
+
+# Hostile drivers
+
+OUTSIDE = 0x7000_0000
+
+
+def chain(ring, *descriptors):
+    """Write descriptors (gpa, length, flags, next) as one chain; `next` counts within them, a list
+    of one names any entry."""
+    ids = [ring.free.popleft() for _ in descriptors]
+    for own, (gpa, size, flags, following) in zip(ids, descriptors):
+        if isinstance(following, list):
+            following = following[0]
+        else:
+            following = ids[following]
+        ring.set_desc(own, gpa, size, flags, following)
+    ring.chains[ids[0]] = Chain(ids, [])
+    ring.set_avail(ids[0])
+
+
+def table(ring, at, *descriptors):
+    for n, (gpa, size, flags, following) in enumerate(descriptors):
+        ring.set_desc(n, gpa, size, flags, following, table=at)
+
+
+def one(gpa, size, flags=0):
+    return lambda ring, at, end: chain(ring, (gpa(at, end), size, flags, 0))
+
+
+def indirect(size, *descriptors, gpa=lambda at, end: at + 4096, flags=INDIRECT):
+    def attack(ring, at, end):
+        table(ring, at + 4096, *[(at + g, s, f, n) for g, s, f, n in descriptors])
+        chain(ring, (gpa(at, end), size, flags, 0))
+    return attack
+
+
+def long_loop(ring, at, end):
+    chain(ring, *[(at, 64, NEXT, (n + 1) % 100) for n in range(100)])
+
+
+def every_descriptor_large(ring, at, end):
+    chain(ring, *[(at, 1 << 20, NEXT, n + 1) for n in range(63)], (at, 1 << 20, 0, 0))
+
+
+# Chains that a driver must never build; `at` is good memory, `end` the end of all memory. Each has the
+# direction of a transmit ring; for a receive ring WRITE is added to, or taken from, all of it.
+BAD_CHAINS = {
+    "loop of one": lambda r, at, end: chain(r, (at, 64, NEXT, 0)),
+    "loop of two": lambda r, at, end: chain(r, (at, 64, NEXT, 1), (at, 64, NEXT, 0)),
+    "loop of many": long_loop,
+    "next is too large": lambda r, at, end: chain(r, (at, 64, NEXT, [256])),
+    "next is far too large": lambda r, at, end: chain(r, (at, 64, NEXT, [65535])),
+    "outside": one(lambda at, end: OUTSIDE, 100),
+    "address zero": one(lambda at, end: 0, 100),
+    "over the end": one(lambda at, end: end - 50, 100),
+    "at the end": one(lambda at, end: end, 100),
+    "wraps": one(lambda at, end: (1 << 64) - 50, 100),
+    "wraps into memory": one(lambda at, end: (1 << 64) - 100, 0x20_0000),
+    "the largest length": one(lambda at, end: at, (1 << 32) - 1),
+    "sums of lengths": lambda r, at, end: chain(r, (at, 64, NEXT, 1), (at, (1 << 32) - 60, 0, 0)),
+    "sixty-four megabytes": every_descriptor_large,
+    "no length": one(lambda at, end: at, 0),
+    "part of no length": lambda r, at, end: chain(r, (at, 64, NEXT, 1), (at, 0, 0, 0)),
+    "wrong direction": one(lambda at, end: at, 100, WRITE),
+    "wrong direction later": lambda r, at, end: chain(r, (at, 5, NEXT, 1), (at, 100, WRITE, 0)),
+    "less than a header": one(lambda at, end: at, 5),
+    "indirect of no length": indirect(0, (0, 64, 0, 0)),
+    "indirect of odd length": indirect(24, (0, 64, 0, 0)),
+    "indirect too long": indirect(16 * 257, (0, 64, 0, 0)),
+    "indirect far too long": indirect((1 << 32) - 16, (0, 64, 0, 0)),
+    "indirect outside": indirect(16, gpa=lambda at, end: OUTSIDE),
+    "indirect over the end": indirect(32, gpa=lambda at, end: end - 16),
+    "indirect wraps": indirect(32, gpa=lambda at, end: (1 << 64) - 16),
+    "indirect nested": indirect(32, (4096, 32, INDIRECT, 0), (0, 64, 0, 0)),
+    "indirect nested later": indirect(32, (0, 64, NEXT, 1), (4096, 32, INDIRECT, 0)),
+    "indirect with next": indirect(16, (0, 64, 0, 0), flags=INDIRECT | NEXT),
+    "indirect loop": indirect(32, (0, 64, NEXT, 1), (0, 64, NEXT, 0)),
+    "indirect next too large": indirect(32, (0, 64, NEXT, 2), (0, 64, 0, 0)),
+}
+
+
+def attack_memory(guest):
+    region = guest.memory.regions[-1]
+    at = guest.memory.alloc(2 * PAGE, PAGE)
+    guest.memory.write(at, bytes(12) + ethernet(BROADCAST, guest.mac, bytes(46)))
+    return at, region.gpa + region.size
+
+
+@pytest.mark.parametrize("case", BAD_CHAINS)
+def test_hostile_transmit_chains(switch, plug, bystanders, case):
+    """Returned and counted, nothing of it is sent, and good frames around it pass."""
+    evil, b = plug(1), bystanders[0]
+    teach(switch, evil, b)
+    before = dropped(switch, evil.name)
+    at, end = attack_memory(evil)
+    ring = evil.rings[1]
+    for _ in range(3):
+        evil.send(ethernet(b.mac, evil.mac, b"before".ljust(46)), publish=False)
+        BAD_CHAINS[case](ring, at, end)
+        ring.publish()
+        evil.flush()
+        assert b.receive().data[14:20] == b"before"
+        carry(evil, b)
+    assert b.drain() == []
+    counted = dropped(switch, evil.name) - before
+    assert sum(counted.values()) == 3 and counted.keys() <= {"rx.malformed", "rx.too_long"}
+    attached(switch, evil, 0, 1)
+
+
+def test_indirect_tables_without_negotiation(switch, plug, bystanders):
+    evil, b = plug(1, features=LINUX & ~F.INDIRECT_DESC), bystanders[0]
+    before = dropped(switch, evil.name)
+    evil.send(ethernet(b.mac, evil.mac, bytes(46)), indirect=True)
+    evil.flush()
+    carry(evil, b)
+    assert dropped(switch, evil.name) - before == {"rx.malformed": 1}
+
+
+def turn(memory, descriptors, count):
+    """Change the direction of descriptors."""
+    for place in range(descriptors + 12, descriptors + 16 * count, 16):
+        flags = memory.load("H", place)
+        if not flags & INDIRECT:
+            memory.store("H", place, flags ^ WRITE)
+
+
+@pytest.mark.parametrize("case", BAD_CHAINS)
+def test_hostile_receive_chains(switch, plug, bystanders, case):
+    """The frame goes into the next good buffers or is dropped; the switch writes nowhere else."""
+    evil, b = plug(1, posted=0), bystanders[0]
+    teach(switch, evil, b)
+    at, end = attack_memory(evil)
+    evil.memory.write(at, b"\xA5" * PAGE)
+    ring = evil.rings[0]
+    evil.refill = False
+    for _ in range(3):
+        BAD_CHAINS[case](ring, at, end)
+        turn(evil.memory, ring.desc, ring.size)
+        turn(evil.memory, at + 4096, 3)
+        ring.publish()
+        watch = dropped(switch, evil.name)
+        for size in 60, 1500, 9000:
+            b.send(ethernet(evil.mac, b.mac, bytes(size - 14)))
+        b.flush()
+        state = ring_state(switch, evil.name, 0)
+        consumed = ring.used_idx() != ring.seen
+        assert consumed or state["reason"] or dropped(switch, evil.name) - watch
+        evil.disconnect()
+        switch.wait_port(evil.name, "down")
+        for each in evil.rings:
+            each.reset()
+        evil.up()
+        switch.wait_port(evil.name, "up")
+        teach(switch, evil)
+    evil.post(5)
+    carry(b, evil)
+
+
+def jump(by):
+    def attack(ring):
+        ring.avail_idx = (ring.avail_idx + by) & 0xFFFF
+        ring.publish(kick=True)
+    return attack
+
+
+def head(number):
+    def attack(ring):
+        ring.set_avail(number)
+        ring.publish(kick=True)
+    return attack
+
+
+BAD_RINGS = {
+    "index jumps by one too many": jump(257),
+    "index jumps far": jump(40000),
+    "index goes back": jump(-1),
+    "head is too large": head(256),
+    "head is far too large": head(65535),
+}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("case", BAD_RINGS)
+def test_rings_that_cannot_be_trusted(switch, plug, bystanders, case, index):
+    """They are stopped, the port says why, and a reset of the ring by its guest helps."""
+    evil, b = plug(1), bystanders[0]
+    teach(switch, evil, b)
+    exchange(evil, b)
+    evil.flush()
+    ring = evil.rings[index]
+    if index == 0:  # no buffers are waiting, so that the index cannot be true in any case
+        evil.refill = False
+        for _ in range(len(ring.chains)):
+            carry(b, evil)
+    BAD_RINGS[case](ring)
+    watch = dropped(switch, evil.name)
+    if index == 0:
+        for _ in range(5):
+            b.send(ethernet(evil.mac, b.mac, bytes(46)))
+        b.flush()
+    state = wait_until(lambda: (s := ring_state(switch, evil.name, index))["state"] == "malformed" and s,
+                       3, "the ring is called malformed")
+    assert state["reason"]
+    if index == 0:
+        assert sum((dropped(switch, evil.name) - watch).values()) == 5
+    alive(switch, bystanders)
+    for number, other in enumerate(evil.rings):
+        evil.stop_ring(number)
+        other.reset()
+    evil.refill = True
+    for number in 0, 1:
+        evil.restart_ring(number)
+    evil.post(50)
+    attached(switch, evil, 0, 1)
+    exchange(evil, b)
+
+
+def test_descriptors_that_change_while_they_are_read(switch, plug, bystanders):
+    """A driver rewrites a chain that it has published; what is checked must be what is used."""
+    evil, b = plug(1), bystanders[0]
+    teach(switch, evil, b)
+    at, end = attack_memory(evil)
+    ring = evil.rings[1]
+    forms = [(at, 60, 0, 0), (at, (1 << 32) - 1, 0, 0), (OUTSIDE, 60, 0, 0), (end - 20, 60, 0, 0),
+             (at, 60, NEXT, 0), (at, 60, WRITE, 0), (at + 4096, 32, INDIRECT, 0)]
+    table(ring, at + 4096, (at, 20, NEXT, 1), (at, 40, 0, 0))
+    stop = threading.Event()
+
+    def change():
+        n = 0
+        while not stop.is_set():
+            for number in range(ring.size):
+                ring.set_desc(number, *forms[n % len(forms)])
+                n += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            for number in range(64):
+                ring.set_avail(number)
+            ring.publish(kick=True)
+            until(lambda: ring.used_idx() == ring.published, 2, "chains returned")
+            b.drain()
+    finally:
+        stop.set()
+        thread.join()
+    b.drain()
+
+
+def test_chains_at_random(switch, plug, bystanders):
+    """Tables of random descriptors, mostly close to good ones."""
+    dice = random.Random(3)
+    evil, b = plug(1, size=64), bystanders[0]
+    teach(switch, evil, b)
+    at, end = attack_memory(evil)
+    for index in (1, 0) * 100:
+        ring = evil.rings[index]
+        way = WRITE if index == 0 else 0
+        for number in range(ring.size):
+            ring.set_desc(number,
+                          dice.choice([at, at, at, end - dice.randrange(64), OUTSIDE, dice.getrandbits(64)]),
+                          dice.choice([12, 60, 1000, 2048, 0, 16, 32, dice.getrandbits(32)]),
+                          dice.choice([way, way | NEXT, way | NEXT, INDIRECT, dice.getrandbits(3)]),
+                          dice.choice([dice.randrange(ring.size), dice.randrange(65536)]))
+        for _ in range(16):
+            ring.set_avail(dice.randrange(ring.size))
+        ring.publish(kick=True)
+        if index == 0:
+            for size in 60, 1500:
+                b.send(ethernet(evil.mac, b.mac, bytes(size - 14)))
+            b.flush()
+            ring.avail_idx = ring.used_idx()  # take back what was not used
+            ring.publish()
+        else:
+            until(lambda: ring.used_idx() == ring.published, 2, "chains returned")
+        b.drain()
+        assert switch.port(evil.name)["state"] == "up"
