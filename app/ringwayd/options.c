@@ -169,7 +169,7 @@ int options_start_eal(const struct options *options, const struct model *model, 
 	static char *arguments[EAL_ARGUMENTS_MAX + 1];
 	char *own[] = { (char *)"ringwayd", (char *)"--no-pci", (char *)"--no-huge", (char *)"-m", heap,
 			(char *)"--file-prefix", prefix, (char *)"--lcores", lcores,
-			(char *)"--log-level=lib.eal:warning" };
+			(char *)"--log-level=lib.*:warning" };
 	const int own_count = sizeof(own) / sizeof(own[0]);
 	cpu_set_t allowed;
 	unsigned int last;

@@ -90,7 +90,7 @@ bool log_limit_pass(struct log_limit *limit, const char *module)
 	long start = atomic_load(&limit->window_start);
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	/* Of several threads that see the window end, the one that moves its start opens the next. */
+	/* Of several threads that see the window end, the one that moves its start goes on. */
 	if (now.tv_sec - start >= LIMIT_SECONDS &&
 	    atomic_compare_exchange_strong(&limit->window_start, &start, (long)now.tv_sec)) {
 		unsigned int suppressed = atomic_exchange(&limit->suppressed, 0);

@@ -9,7 +9,7 @@
 /* Buckets that are searched for an entry to give way, when those of the new one are empty. */
 #define EVICT_TRIES 64
 
-/* Buckets a table gets for its capacity: filled to two thirds, two choices nearly never both overflow. */
+/* Buckets a table gets for its capacity: at most two thirds of their entries are ever used. */
 static uint32_t bucket_count(uint32_t capacity)
 {
 	uint32_t wanted = capacity * 3 / 2 / FDB_BUCKET_ENTRIES;
@@ -54,16 +54,26 @@ static void entry_clear(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int
 	fdb->entries--;
 }
 
-/* The key is stored last, and was 0 before: a reader that sees it sees its port. */
+/*
+ * The key is stored last, and was 0 before: a reader that sees it sees its port. One that saw the key
+ * that stood here before, and sees this port, sees the new version too.
+ */
 static void entry_set(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot, fdb_key_t key,
-		      uint16_t port, uint16_t now)
+		      uint16_t port, uint16_t second)
 {
-	/* The cleared key must be seen before the new port is. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&bucket->version, (uint16_t)(bucket->version + 1), __ATOMIC_RELEASE);
 	__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
-	__atomic_store_n(&bucket->age[slot], now, __ATOMIC_RELAXED);
+	__atomic_store_n(&bucket->age[slot], second, __ATOMIC_RELAXED);
 	__atomic_store_n(&bucket->key[slot], key, __ATOMIC_RELEASE);
 	fdb->entries++;
+}
+
+/* Seconds since the last refresh. A worker's clock may be a second ahead of ours. */
+static uint16_t entry_age(const struct fdb_bucket *bucket, unsigned int slot, uint16_t now)
+{
+	uint16_t age = (uint16_t)(now - __atomic_load_n(&bucket->age[slot], __ATOMIC_RELAXED));
+
+	return age < UINT16_MAX - 1 ? age : 0;
 }
 
 static int free_slot(const struct fdb_bucket *bucket, unsigned int *slot)
@@ -105,7 +115,7 @@ static int evict(struct fdb *fdb, struct fdb_bucket *const buckets[2], uint16_t 
 			if (buckets[b]->key[i] == 0 || buckets[b]->fixed >> i & 1)
 				continue;
 			held = neighbours(buckets, buckets[b]->port[i]);
-			age = (uint16_t)(now - buckets[b]->age[i]);
+			age = entry_age(buckets[b], i, now);
 			if (victim != NULL && (held < most || (held == most && age <= oldest)))
 				continue;
 			victim = buckets[b];
@@ -119,6 +129,28 @@ static int evict(struct fdb *fdb, struct fdb_bucket *const buckets[2], uint16_t 
 	entry_clear(fdb, victim, victim_slot);
 	counter_add(&fdb->counters.evicted, 1);
 	return 0;
+}
+
+/* Moves an entry of this bucket to the other one where it may stand, if there is room. */
+static int displace(struct fdb *fdb, struct fdb_bucket *bucket)
+{
+	for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
+		uint64_t hash = fdb_hash(bucket->key[i]);
+		struct fdb_bucket *other = fdb_first(fdb, hash);
+		unsigned int slot;
+
+		if (other == bucket)
+			other = fdb_second(fdb, hash);
+		if (free_slot(other, &slot) == 0)
+			continue;
+		/* For a moment it stands in both: only a reader that is between the two may miss it. */
+		entry_set(fdb, other, slot, bucket->key[i], bucket->port[i],
+			  __atomic_load_n(&bucket->age[i], __ATOMIC_RELAXED));
+		other->fixed |= (uint8_t)((bucket->fixed >> i & 1) << slot);
+		entry_clear(fdb, bucket, i);
+		return 0;
+	}
+	return -ENOSPC;
 }
 
 /* At capacity: makes room near the new entry, or else where the sweep finds entries next. */
@@ -171,7 +203,8 @@ int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
 	first = free_slot(buckets[0], &slots[0]);
 	second = free_slot(buckets[1], &slots[1]);
 	if (first == 0 && second == 0) {
-		if (evict(fdb, buckets, now) != 0) {
+		if (displace(fdb, buckets[0]) != 0 && displace(fdb, buckets[1]) != 0 &&
+		    evict(fdb, buckets, now) != 0) {
 			counter_add(&fdb->counters.refused, 1);
 			return -ENOSPC;
 		}
@@ -195,13 +228,9 @@ void fdb_age(struct fdb *fdb, uint16_t now, uint32_t buckets)
 		struct fdb_bucket *bucket = &fdb->buckets[fdb->sweep++ & fdb->mask];
 
 		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
-			uint16_t age = (uint16_t)(now - __atomic_load_n(&bucket->age[i],
-									__ATOMIC_RELAXED));
-
 			if (bucket->key[i] == 0 || bucket->fixed >> i & 1)
 				continue;
-			/* A worker's clock may be a second ahead of ours. */
-			if (age >= fdb->ageing && age < UINT16_MAX - 1) {
+			if (entry_age(bucket, i, now) >= fdb->ageing) {
 				entry_clear(fdb, bucket, i);
 				counter_add(&fdb->counters.aged, 1);
 			}
@@ -225,8 +254,6 @@ void fdb_walk(const struct fdb *fdb, uint16_t now,
 
 		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
 			struct fdb_entry entry = { .port = bucket->port[i] };
-			uint16_t age = (uint16_t)(now - __atomic_load_n(&bucket->age[i],
-									__ATOMIC_RELAXED));
 
 			if (bucket->key[i] == 0)
 				continue;
@@ -234,7 +261,7 @@ void fdb_walk(const struct fdb *fdb, uint16_t now,
 				entry.mac[byte] = (uint8_t)(bucket->key[i] >> (8 * byte));
 			entry.vlan = bucket->key[i] >> 48 & 0x7fff;
 			entry.fixed = bucket->fixed >> i & 1;
-			entry.age = age < UINT16_MAX - 1 ? age : 0;
+			entry.age = entry_age(bucket, i, now);
 			visit(argument, &entry);
 		}
 	}
@@ -242,7 +269,8 @@ void fdb_walk(const struct fdb *fdb, uint16_t now,
 
 void learner_post(struct learner *learner, fdb_key_t key, uint16_t port)
 {
-	fdb_key_t tag = key ^ (fdb_key_t)port << 47;
+	/* Above the address and below the guarding bit. */
+	fdb_key_t tag = key ^ (fdb_key_t)port << 48;
 	fdb_key_t *recent = &learner->recent[fdb_hash(key) >> 40 & (LEARNER_RECENT - 1)];
 	uint32_t used;
 

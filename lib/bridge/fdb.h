@@ -33,7 +33,8 @@ struct fdb_bucket {
 	uint16_t port[FDB_BUCKET_ENTRIES];
 	uint16_t age[FDB_BUCKET_ENTRIES]; /* second of the last refresh, modulo 65,536 */
 	uint8_t fixed;                    /* bit i: entry i is static */
-	uint8_t spare[3];
+	uint8_t spare;
+	uint16_t version;                 /* counts new entries: a reader begins again when it changed */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct fdb_bucket) == 64, "a bucket is one cache line");
@@ -81,21 +82,23 @@ static inline fdb_key_t fdb_key(const uint8_t *mac, uint16_t vlan)
 	return (uint64_t)1 << 63 | (uint64_t)vlan << 48 | (uint64_t)high << 32 | low;
 }
 
+/*
+ * A bit of a product depends only on those below it. Folding the key first lets the VLAN and the last
+ * bytes of the address, which differ most, reach all bits that are used.
+ */
 static inline uint64_t fdb_hash(fdb_key_t key)
 {
-	uint64_t hash = key * 0x9e3779b97f4a7c15ull;
-
-	return hash ^ hash >> 32;
+	return (key ^ key >> 32) * 0x9e3779b97f4a7c15ull;
 }
 
 static inline struct fdb_bucket *fdb_first(const struct fdb *fdb, uint64_t hash)
 {
-	return &fdb->buckets[hash & fdb->mask];
+	return &fdb->buckets[hash >> 24 & fdb->mask];
 }
 
 static inline struct fdb_bucket *fdb_second(const struct fdb *fdb, uint64_t hash)
 {
-	return &fdb->buckets[(hash >> 32) & fdb->mask];
+	return &fdb->buckets[hash >> 44 & fdb->mask];
 }
 
 static inline void fdb_prefetch(const struct fdb *fdb, fdb_key_t key)
@@ -107,19 +110,25 @@ static inline void fdb_prefetch(const struct fdb *fdb, fdb_key_t key)
 static inline uint16_t fdb_bucket_find(const struct fdb_bucket *bucket, fdb_key_t key,
 				       unsigned int *slot)
 {
-	for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
-		uint16_t port;
+	uint16_t port, version;
 
-		if (__atomic_load_n(&bucket->key[i], __ATOMIC_ACQUIRE) != key)
-			continue;
-		port = __atomic_load_n(&bucket->port[i], __ATOMIC_ACQUIRE);
-		/* The writer clears the key before it reuses a slot: still there means the port is its own. */
-		if (__atomic_load_n(&bucket->key[i], __ATOMIC_RELAXED) != key)
-			continue;
-		*slot = i;
-		return port;
-	}
-	return FDB_NO_PORT;
+	/*
+	 * The key alone would not do: between two looks at it its slot may have been another entry's,
+	 * and its own again.
+	 */
+	do {
+		port = FDB_NO_PORT;
+		version = __atomic_load_n(&bucket->version, __ATOMIC_ACQUIRE);
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
+			if (__atomic_load_n(&bucket->key[i], __ATOMIC_ACQUIRE) != key)
+				continue;
+			port = __atomic_load_n(&bucket->port[i], __ATOMIC_ACQUIRE);
+			*slot = i;
+			break;
+		}
+	} while (port != FDB_NO_PORT &&
+		 __atomic_load_n(&bucket->version, __ATOMIC_RELAXED) != version);
+	return port;
 }
 
 /* Where a key is forwarded to, or FDB_NO_PORT. Any thread. */
@@ -157,9 +166,9 @@ static inline uint16_t fdb_refresh(struct fdb *fdb, fdb_key_t key, uint16_t now)
 }
 
 /*
- * Learns or moves an address. Control thread. A static entry is not moved. When both buckets or the
- * table are full, the oldest entry of the port that holds most there gives way. Returns 0, or -ENOSPC where
- * only static entries are in the way (counted as refused).
+ * Learns or moves an address. Control thread. A static entry is not moved. When the table is full, or
+ * both buckets are and none of their entries can stand elsewhere, the oldest entry of the port that holds
+ * most there gives way. Returns 0, or -ENOSPC where only static entries are in the way (counted as refused).
  */
 int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now);
 

@@ -116,7 +116,7 @@ static inline void frame_drop(struct frame *frame, enum drop reason)
 	frame->drop = (uint8_t)reason;
 }
 
-/* The eight bytes of a header that say whether it asks for anything are 0 for a plain frame. */
+/* Does the header ask for nothing? Whatever else it says means nothing then. */
 static inline bool vnet_is_plain(const struct virtio_net_hdr *vnet)
 {
 	return vnet->flags == 0 && vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE;

@@ -91,6 +91,8 @@ uint32_t parse_flow_hash(const struct frame *frame)
 	struct transport found;
 	uint32_t sum;
 
+	if (frame->head_length < ETHERNET_HEADER)
+		return 0;
 	/* Sums and exclusive ors of both ends do not know which is the source. */
 	if (parse_transport(frame, &found) != 0)
 		return mix(read32(head) ^ read32(head + 6) ^

@@ -91,6 +91,12 @@ struct port_ops {
 	/* Fills the burst with up to max frames and sets burst->allowed. Returns burst->count. */
 	uint16_t (*rx_burst)(struct port_queue *queue, struct burst *burst, uint16_t max);
 
+	/*
+	 * The queue will be visited next: asks for what rx_burst will read, without waiting for it.
+	 * Called twice while another queue's burst is worked on, the second time later. NULL: nothing.
+	 */
+	void (*rx_expect)(struct port_queue *queue, bool again);
+
 	/* Hands the buffers of the last rx_burst back to where they came from. Their views end here. */
 	void (*rx_release)(struct port_queue *queue);
 

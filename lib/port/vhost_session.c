@@ -1,27 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The session state machine over librte_vhost (messages: the vhost-user protocol specification of QEMU,
- * docs/interop/vhost-user). port/vhost_session.h tells its rules.
+ * docs/interop/vhost-user). port/vhost_session.h tells its rules;
+ * vhost_rings.c attaches and detaches.
  */
 #include "port/vhost_session.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <rte_log.h>
 #include <rte_vhost.h>
 
 #include "base/log.h"
-#include "port/features.h"
 #include "port/memory_fault.h"
-#include "sync/retire.h"
+#include "port/vhost_rings.h"
 
 /* Message numbers and the part of a message that the hooks read. */
 enum message {
@@ -63,32 +59,12 @@ struct message_head {
 #define FEATURES_ABSENT                                                                            \
 	(1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER | 1ull << 26 /* LOG_ALL */)
 
-/* The same of the protocol: dirty log, RARP, requests of ours to the VMM, crypto, post-copy. */
-#define PROTOCOL_ABSENT                                                                            \
-	(1ull << VHOST_USER_PROTOCOL_F_LOG_SHMFD | 1ull << VHOST_USER_PROTOCOL_F_RARP |            \
-	 1ull << VHOST_USER_PROTOCOL_F_SLAVE_REQ | 1ull << VHOST_USER_PROTOCOL_F_CRYPTO_SESSION |  \
-	 1ull << VHOST_USER_PROTOCOL_F_PAGEFAULT | 1ull << VHOST_USER_PROTOCOL_F_SLAVE_SEND_FD |   \
-	 1ull << VHOST_USER_PROTOCOL_F_HOST_NOTIFIER | 1ull << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)
-
 /*
- * One VMM at the socket. Its fields belong to whichever library thread handles it now; those that
- * session_view reads are written under the session's lock.
+ * The same of the protocol. By number, for DPDK renamed some: 1 dirty log, 2 RARP, 5 and 10 requests of
+ * ours to the VMM, 7 crypto, 8 post-copy, 11 host notifier, 12 in-flight log.
  */
-struct connection {
-	struct session *session;
-	int vid;
-	struct socket_peer peer;
-	bool running;
-	bool memory_valid;
-	bool memory_lost; /* w: the fault handler, atomic */
-	bool ready[2 * PORT_QUEUES_MAX];
-	uint64_t features;
-	uint32_t mtu;
-	uint64_t bytes;
-	struct guest_memory memory;
-};
-
-static const char memory_lost_text[] = "memory_fault: the VMM took its memory away";
+#define PROTOCOL_ABSENT                                                                            \
+	(1u << 1 | 1u << 2 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12)
 
 static struct session *sessions; /* under sessions_lock */
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -103,268 +79,6 @@ static struct connection *find_connection(int vid)
 	return __atomic_load_n(&connections[vid], __ATOMIC_ACQUIRE);
 }
 
-static bool is_active(const struct connection *connection)
-{
-	return __atomic_load_n(&connection->session->connections[0], __ATOMIC_ACQUIRE) == connection;
-}
-
-static void set_fault(const struct connection *connection, const char *fault)
-{
-	struct session *session = connection->session;
-
-	pthread_mutex_lock(&session->lock);
-	if (connection == session->connections[0])
-		session->fault = fault;
-	pthread_mutex_unlock(&session->lock);
-}
-
-/* ---- rings ---- */
-
-static void set_ring_state(struct session *session, struct ring *ring, enum ring_state state,
-			   const char *reason)
-{
-	pthread_mutex_lock(&session->lock);
-	ring->state = state;
-	ring->reason = reason;
-	pthread_mutex_unlock(&session->lock);
-}
-
-/* Tells egress which queues take frames now. */
-static void publish_tx(struct session *session, uint64_t features)
-{
-	uint16_t queues[PORT_QUEUES_MAX];
-	uint16_t count = 0;
-
-	for (uint16_t i = 0; i < session->ring_count; i += 2)
-		if (session->rings[i].attached != NULL)
-			queues[count++] = i / 2;
-	port_set_tx(session->port, queues, count, features_accepts(features));
-}
-
-/* Is it an eventfd? A write to anything else could hold a worker. */
-static bool is_eventfd(int fd)
-{
-	char path[48], line[128];
-	bool found = false;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "re");
-	if (file == NULL)
-		return false;
-	while (!found && fgets(line, sizeof(line), file) != NULL)
-		found = strncmp(line, "eventfd-count:", 14) == 0;
-	fclose(file);
-	return found;
-}
-
-/* Our own descriptor of the guest's interrupt: the library closes its one when it likes. */
-static int adopt_call_fd(int fd, int *own, const char **reason)
-{
-	*own = -1;
-	if (fd < 0)
-		return 0;
-	*own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (*own < 0) {
-		*reason = "out of file descriptors";
-		return -EMFILE;
-	}
-	if (!is_eventfd(*own)) {
-		close(*own);
-		*own = -1;
-		*reason = "the interrupt descriptor is not an eventfd";
-		return -EINVAL;
-	}
-	fcntl(*own, F_SETFL, fcntl(*own, F_GETFL) | O_NONBLOCK);
-	return 0;
-}
-
-static void attach_ring(struct connection *connection, uint16_t index)
-{
-	struct session *session = connection->session;
-	struct ring *ring = &session->rings[index];
-	struct virtqueue_setup setup = { .memory = &connection->memory };
-	struct rte_vhost_vring vring;
-	const char *reason = "the library does not know the ring";
-
-	memset(&vring, 0, sizeof(vring));
-	if (rte_vhost_get_vhost_vring(connection->vid, index, &vring) != 0)
-		goto malformed;
-	setup.desc = vring.desc;
-	setup.avail = vring.avail;
-	setup.used = vring.used;
-	setup.size = vring.size;
-	setup.features = connection->features;
-	if (virtqueue_init(&ring->vq, &setup, &reason) != 0 ||
-	    adopt_call_fd(vring.callfd, &ring->call_fd, &reason) != 0)
-		goto malformed;
-	ring->vq.sends = features_sends(connection->features);
-
-	pthread_mutex_lock(&session->lock);
-	ring->state = RING_ATTACHED;
-	ring->reason = NULL;
-	ring->size = vring.size;
-	pthread_mutex_unlock(&session->lock);
-	__atomic_store_n(&ring->attached, &ring->vq, __ATOMIC_RELEASE);
-	publish_tx(session, connection->features);
-	/*
-	 * Buffers returned just before a crash, or while the interrupt was being changed, may never
-	 * have been announced; one too many does no harm.
-	 */
-	if (ring->call_fd >= 0)
-		eventfd_write(ring->call_fd, 1);
-	return;
-
-malformed:
-	LOG_LIMITED(LOG_WARNING, "vhost", "%s: ring %u is not used: %s", session->port->name, index,
-		    reason);
-	set_ring_state(session, ring, RING_MALFORMED, reason);
-}
-
-/* Detaches the rings from first to last; those that are not attached stay as they are. */
-static void detach_rings(struct connection *connection, uint16_t first, uint16_t last,
-			 const char *reason)
-{
-	struct session *session = connection->session;
-	bool any = false;
-
-	for (uint16_t i = first; i <= last && i < session->ring_count; i++) {
-		if (session->rings[i].state != RING_ATTACHED)
-			continue;
-		__atomic_store_n(&session->rings[i].attached, NULL, __ATOMIC_SEQ_CST);
-		any = true;
-	}
-	if (!any)
-		return;
-	publish_tx(session, connection->features);
-	retire_wait(session->retire);
-	for (uint16_t i = first; i <= last && i < session->ring_count; i++) {
-		struct ring *ring = &session->rings[i];
-
-		if (ring->state != RING_ATTACHED)
-			continue;
-		rte_vhost_set_vring_base(connection->vid, i, ring->vq.next_avail,
-					 ring->vq.next_used);
-		if (ring->call_fd >= 0)
-			close(ring->call_fd);
-		ring->call_fd = -1;
-		set_ring_state(session, ring, RING_DETACHED, reason);
-	}
-}
-
-static void detach_all(struct connection *connection, const char *reason)
-{
-	if (is_active(connection))
-		detach_rings(connection, 0, (uint16_t)(connection->session->ring_count - 1), reason);
-}
-
-/* The one place that attaches: makes the workers' rings what the state of the connection says. */
-static void sync_rings(struct connection *connection)
-{
-	struct session *session = connection->session;
-
-	if (!is_active(connection) || !connection->running || !connection->memory_valid ||
-	    __atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
-		return;
-	for (uint16_t i = 0; i < session->ring_count; i++)
-		if (connection->ready[i] && session->rings[i].state != RING_ATTACHED)
-			attach_ring(connection, i);
-}
-
-/* ---- memory ---- */
-
-/* In the fault handler: only atomic stores. The rings stay ours until the library's next callback. */
-static void lose_memory(void *owner)
-{
-	struct connection *connection = owner;
-	struct session *session = connection->session;
-
-	__atomic_store_n(&connection->memory_lost, true, __ATOMIC_SEQ_CST);
-	if (!is_active(connection))
-		return;
-	for (uint16_t i = 0; i < session->ring_count; i++)
-		__atomic_store_n(&session->rings[i].attached, NULL, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&session->port->tx_ready, 0, __ATOMIC_SEQ_CST);
-}
-
-/* A region must lie inside its file: the library maps whatever the VMM claims. */
-static const char *check_region(const struct rte_vhost_mem_region *region)
-{
-	uint64_t offset = region->host_user_addr - (uint64_t)(uintptr_t)region->mmap_addr;
-	struct stat status;
-
-	if (fstat(region->fd, &status) != 0)
-		return "a memory region has no file";
-	if (region->size == 0 || region->guest_phys_addr + region->size < region->guest_phys_addr)
-		return "a memory region is empty or wraps around";
-	if (offset + region->size > (uint64_t)status.st_size)
-		return "a memory region is larger than its file";
-	return NULL;
-}
-
-static const char *take_regions(struct connection *connection, const struct rte_vhost_memory *table)
-{
-	struct guest_memory *memory = &connection->memory;
-
-	if (table->nregions == 0 || table->nregions > GUEST_REGIONS_MAX)
-		return "the memory table has no regions or too many";
-	for (uint32_t i = 0; i < table->nregions; i++) {
-		const struct rte_vhost_mem_region *region = &table->regions[i];
-		const char *reason = check_region(region);
-
-		if (reason != NULL)
-			return reason;
-		if (memory_fault_guard(region->mmap_addr, region->mmap_size, lose_memory,
-				       connection) != 0)
-			return "the switch guards no more memory regions";
-		memory->regions[i].guest = region->guest_phys_addr;
-		memory->regions[i].size = region->size;
-		memory->regions[i].host = (uint8_t *)(uintptr_t)region->host_user_addr;
-		connection->bytes += region->size;
-	}
-	memory->count = table->nregions;
-	return NULL;
-}
-
-/* Forgets the map. The caller has detached all rings. */
-static void drop_memory(struct connection *connection)
-{
-	memory_fault_release(connection);
-	pthread_mutex_lock(&connection->session->lock);
-	connection->memory_valid = false;
-	connection->memory.count = 0;
-	connection->bytes = 0;
-	pthread_mutex_unlock(&connection->session->lock);
-}
-
-/* The library has mapped a new table. Nothing else may ask it for one: it may have none. */
-static void take_memory(struct connection *connection)
-{
-	struct session *session = connection->session;
-	struct rte_vhost_memory *table = NULL;
-	const char *reason = "out of memory";
-
-	drop_memory(connection);
-	/* The library keeps a mapping that did not change, and what we put in its place with it. */
-	if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
-		reason = memory_lost_text;
-	else if (rte_vhost_get_mem_table(connection->vid, &table) == 0)
-		reason = take_regions(connection, table);
-	free(table);
-	if (reason != NULL) {
-		LOG_LIMITED(LOG_WARNING, "vhost", "%s: memory is not used: %s", session->port->name,
-			    reason);
-		drop_memory(connection);
-		set_fault(connection, reason);
-		return;
-	}
-	pthread_mutex_lock(&session->lock);
-	connection->memory_valid = true;
-	if (is_active(connection))
-		session->fault = NULL;
-	pthread_mutex_unlock(&session->lock);
-}
-
 /* ---- messages ---- */
 
 /* The rings that a message changes are detached before the library handles it. */
@@ -375,16 +89,16 @@ static void prepare_message(struct connection *connection, const struct message_
 
 	switch (message->request) {
 	case MESSAGE_SET_MEM_TABLE:
-		detach_all(connection, "the VMM is changing its memory");
-		drop_memory(connection);
+		rings_detach_all(connection, "the VMM is changing its memory");
+		memory_drop(connection);
 		/* Until the library says that it is mapped: when mapping fails nobody tells us. */
-		set_fault(connection, "the VMM's memory table was not accepted");
+		connection_set_fault(connection, "the VMM's memory table was not accepted");
 		break;
 	case MESSAGE_SET_FEATURES:
 	case MESSAGE_RESET_OWNER:
 	case MESSAGE_SET_LOG_BASE:
 	case MESSAGE_GET_VRING_BASE:
-		detach_all(connection, changing);
+		rings_detach_all(connection, changing);
 		break;
 	case MESSAGE_SET_VRING_KICK:
 	case MESSAGE_SET_VRING_CALL:
@@ -393,8 +107,8 @@ static void prepare_message(struct connection *connection, const struct message_
 	case MESSAGE_SET_VRING_NUM:
 	case MESSAGE_SET_VRING_ADDR:
 	case MESSAGE_SET_VRING_BASE:
-		if (is_active(connection))
-			detach_rings(connection, index, index, changing);
+		if (connection_is_active(connection))
+			rings_detach(connection, index, index, changing);
 		break;
 	default:
 		break;
@@ -428,7 +142,7 @@ static enum rte_vhost_msg_result before_message(int vid, void *data)
 		LOG_LIMITED(LOG_WARNING, "vhost", "%s: message %u refused: ring %u, value %u",
 			    connection->session->port->name, message->request,
 			    message->payload.state.index, message->payload.state.value);
-		set_fault(connection, "the VMM asked for a ring that the port does not have");
+		connection_set_fault(connection, "the VMM asked for a ring that the port does not have");
 		return RTE_VHOST_MSG_RESULT_ERR;
 	}
 	if (message->request == MESSAGE_GET_QUEUE_NUM) {
@@ -455,7 +169,7 @@ static enum rte_vhost_msg_result after_message(int vid, void *data)
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	switch (message->request) {
 	case MESSAGE_SET_MEM_TABLE:
-		take_memory(connection);
+		memory_take(connection);
 		break;
 	case MESSAGE_SET_FEATURES:
 		if (!(message->payload.number >> VIRTIO_NET_F_MQ & 1))
@@ -466,7 +180,7 @@ static enum rte_vhost_msg_result after_message(int vid, void *data)
 		break;
 	case MESSAGE_RESET_OWNER:
 		forget_ready(connection, 0);
-		drop_memory(connection);
+		memory_drop(connection);
 		__atomic_store_n(&connection->memory_lost, false, __ATOMIC_RELEASE);
 		break;
 	case MESSAGE_NET_SET_MTU:
@@ -475,7 +189,7 @@ static enum rte_vhost_msg_result after_message(int vid, void *data)
 	default:
 		break;
 	}
-	sync_rings(connection);
+	rings_sync(connection);
 	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
@@ -569,7 +283,7 @@ static int new_device(int vid)
 	if (connection == NULL)
 		return -1;
 	connection->running = true;
-	sync_rings(connection);
+	rings_sync(connection);
 	return 0;
 }
 
@@ -580,7 +294,7 @@ static void destroy_device(int vid)
 	if (connection == NULL)
 		return;
 	connection->running = false;
-	detach_all(connection, "the VMM stopped the device");
+	rings_detach_all(connection, "the VMM stopped the device");
 }
 
 static int vring_state_changed(int vid, uint16_t index, int enable)
@@ -590,9 +304,9 @@ static int vring_state_changed(int vid, uint16_t index, int enable)
 	if (connection == NULL || index >= 2 * PORT_QUEUES_MAX)
 		return 0;
 	connection->ready[index] = enable;
-	if (!enable && is_active(connection))
-		detach_rings(connection, index, index, "the guest switched it off");
-	sync_rings(connection);
+	if (!enable && connection_is_active(connection))
+		rings_detach(connection, index, index, "the guest switched it off");
+	rings_sync(connection);
 	return 0;
 }
 
@@ -602,14 +316,14 @@ static void dismiss(struct connection *connection)
 	struct session *session = connection->session;
 	struct connection *next = NULL;
 
-	detach_all(connection, "the VMM disconnected");
+	rings_detach_all(connection, "the VMM disconnected");
 	pthread_mutex_lock(&session->lock);
 	session->disconnects++;
 	if (connection == session->connections[0]) {
 		const char *why = session->fault != NULL ? session->fault : "the VMM disconnected";
 
 		if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
-			why = memory_lost_text;
+			why = MEMORY_LOST;
 		snprintf(session->last_disconnect, sizeof(session->last_disconnect), "%s", why);
 		session->connections[0] = session->connections[1];
 		next = session->connections[0];
@@ -623,7 +337,7 @@ static void dismiss(struct connection *connection)
 	memory_fault_release(connection);
 	__atomic_store_n(&connections[connection->vid], NULL, __ATOMIC_RELEASE);
 	if (next != NULL)
-		sync_rings(next);
+		rings_sync(next);
 	free(connection);
 }
 
@@ -694,7 +408,7 @@ static int set_offer(struct session *session)
 	if (rte_vhost_driver_disable_features(bound, FEATURES_ABSENT) != 0 ||
 	    rte_vhost_driver_get_features(bound, &session->offered) != 0 ||
 	    rte_vhost_driver_get_protocol_features(bound, &protocol) != 0 ||
-	    rte_vhost_driver_set_protocol_features(bound, protocol & ~PROTOCOL_ABSENT) != 0)
+	    rte_vhost_driver_set_protocol_features(bound, protocol & ~(uint64_t)PROTOCOL_ABSENT) != 0)
 		return -EIO;
 	return 0;
 }
@@ -771,7 +485,7 @@ void session_view(struct session *session, struct session_view *view)
 		view->bytes = active->bytes;
 		view->mtu = active->mtu;
 		if (__atomic_load_n(&active->memory_lost, __ATOMIC_ACQUIRE))
-			view->fault = memory_lost_text;
+			view->fault = MEMORY_LOST;
 	}
 	pthread_mutex_unlock(&session->lock);
 }

@@ -92,6 +92,14 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	return virtqueue_rx_burst(vq, burst, max);
 }
 
+static void rx_expect(struct port_queue *queue, bool again)
+{
+	struct virtqueue *vq = queue_attached(queue, PORT_RX);
+
+	if (vq != NULL)
+		virtqueue_rx_expect(vq, again);
+}
+
 static void rx_release(struct port_queue *queue)
 {
 	/* A ring that was detached meanwhile is still ours until we report quiescence. */
@@ -358,6 +366,7 @@ const struct port_ops vhost_user_ops = {
 	.status = status,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
+	.rx_expect = rx_expect,
 	.rx_release = rx_release,
 	.tx_burst = tx_burst,
 	.notify = notify,

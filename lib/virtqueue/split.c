@@ -15,12 +15,19 @@
 
 /* Cache lines of a receive buffer that are asked for before the copy reaches them. */
 #define CACHE_LINE 64
+#define DESCRIPTORS_A_LINE (CACHE_LINE / sizeof(struct vring_desc))
 
 _Static_assert(sizeof(struct vring_desc) == 16, "a descriptor is read as two 64-bit words");
 
+/*
+ * A word of guest memory wherever it lies: nothing aligns an indirect table (virtio 1.2, 2.7.5.3), and the
+ * guest writes it as it likes.
+ */
+typedef uint64_t guest_word __attribute__((aligned(1), may_alias));
+
 /* A walk along one chain: the table it is in, the next descriptor, and what is left of this one. */
 struct chain {
-	const struct vring_desc *table;
+	const uint8_t *table;
 	uint32_t table_size;
 	uint32_t left;    /* descriptors that the chain may still have */
 	uint64_t address; /* the rest of the descriptor at hand */
@@ -32,9 +39,9 @@ struct chain {
 };
 
 /* One read of a descriptor, whatever the guest does to it meanwhile. */
-static inline struct vring_desc read_descriptor(const struct vring_desc *at)
+static inline struct vring_desc read_descriptor(const void *at)
 {
-	const volatile uint64_t *words = (const volatile uint64_t *)at;
+	const volatile guest_word *words = at;
 	union {
 		uint64_t words[2];
 		struct vring_desc desc;
@@ -92,7 +99,7 @@ static inline uint16_t available(struct virtqueue *vq)
 static inline void chain_start(const struct virtqueue *vq, struct chain *chain, uint16_t head,
 			       uint16_t wanted)
 {
-	chain->table = vq->desc;
+	chain->table = (const uint8_t *)vq->desc;
 	chain->table_size = vq->size;
 	chain->left = vq->size;
 	chain->length = 0;
@@ -114,7 +121,7 @@ static int chain_enter_table(const struct virtqueue *vq, struct chain *chain,
 	table = guest_memory_whole(vq->memory, desc->addr, desc->len);
 	if (table == NULL)
 		return -EINVAL;
-	chain->table = (const struct vring_desc *)table;
+	chain->table = table;
 	chain->table_size = desc->len / (uint32_t)sizeof(*desc);
 	chain->left = chain->table_size;
 	chain->next = 0;
@@ -123,14 +130,15 @@ static int chain_enter_table(const struct virtqueue *vq, struct chain *chain,
 }
 
 /* Takes the next descriptor of the chain. */
-static int chain_advance(const struct virtqueue *vq, struct chain *chain)
+static int chain_advance(struct virtqueue *vq, struct chain *chain)
 {
 	struct vring_desc desc;
 
 	for (;;) {
+		vq->walked++;
 		if (chain->next >= chain->table_size || chain->left == 0)
 			return -EINVAL;
-		desc = read_descriptor(&chain->table[chain->next]);
+		desc = read_descriptor(chain->table + chain->next * sizeof(desc));
 		if (!(desc.flags & VRING_DESC_F_INDIRECT))
 			break;
 		if (chain_enter_table(vq, chain, &desc) != 0)
@@ -150,7 +158,7 @@ static int chain_advance(const struct virtqueue *vq, struct chain *chain)
  * The next piece of the chain that is contiguous in our memory: a descriptor, or its part in one
  * region. Returns 1, 0 at the chain's end, or -EINVAL.
  */
-static inline int chain_piece(const struct virtqueue *vq, struct chain *chain, struct view *piece)
+static inline int chain_piece(struct virtqueue *vq, struct chain *chain, struct view *piece)
 {
 	if (chain->length == 0) {
 		if (!chain->more)
@@ -187,7 +195,7 @@ static void gather(struct burst *burst, struct view *views, uint32_t count)
  * Walks a chain of readable descriptors into views. Returns how many there are, -EINVAL for a bad
  * chain, or -EMSGSIZE if it holds more than `limit` bytes.
  */
-static int collect_chain(const struct virtqueue *vq, struct burst *burst, uint16_t head,
+static int collect_chain(struct virtqueue *vq, struct burst *burst, uint16_t head,
 			 struct view *views, uint32_t limit)
 {
 	struct chain chain;
@@ -249,7 +257,10 @@ static void fill_frame_slowly(struct virtqueue *vq, struct burst *burst, struct 
 	uint32_t total = 0, used;
 	int count;
 
+	/* A dropped frame shows nothing of the one that had this slot before. */
 	frame->length = 0;
+	frame->head_length = 0;
+	frame->view_count = 0;
 	count = collect_chain(vq, burst, head, views, header + FRAME_LENGTH_MAX);
 	if (count < 0) {
 		frame_drop(frame, count == -EMSGSIZE ? DROP_TOO_LONG : DROP_MALFORMED);
@@ -302,11 +313,37 @@ static inline void fill_frame(struct burst *burst, struct frame *frame, const st
 	}
 }
 
-/* Is there room left in the burst for the largest frame? */
-static inline bool burst_has_room(const struct burst *burst)
+/* Is there room left in the burst for the largest frame, and time for the longest chain? */
+static inline bool burst_has_room(const struct virtqueue *vq, const struct burst *burst)
 {
-	return burst->view_count + FRAME_VIEWS_MAX <= BURST_VIEWS &&
+	return vq->walked < VIRTQUEUE_WALK_MAX &&
+	       burst->view_count + FRAME_VIEWS_MAX <= BURST_VIEWS &&
 	       burst->scratch_used + FRAME_LENGTH_MAX + 64 <= BURST_SCRATCH;
+}
+
+/*
+ * Asks for the next available entries and, as most drivers use their descriptors in a row, for the
+ * descriptors that they will name.
+ */
+static inline void prefetch_announced(const struct virtqueue *vq, uint16_t count)
+{
+	__builtin_prefetch(&vq->avail->ring[vq->next_avail & vq->mask]);
+	__builtin_prefetch(&vq->avail->ring[(vq->next_avail + count - 1) & vq->mask]);
+	for (uint16_t i = 0; i < count; i = (uint16_t)(i + DESCRIPTORS_A_LINE))
+		__builtin_prefetch(&vq->desc[(vq->last_head + 1 + i) & vq->mask]);
+}
+
+void virtqueue_rx_expect(struct virtqueue *vq, bool again)
+{
+	uint16_t count;
+
+	if (!again) {
+		__builtin_prefetch(&vq->avail->idx);
+		return;
+	}
+	count = available(vq);
+	if (count > 0)
+		prefetch_announced(vq, count < BURST_MAX ? count : BURST_MAX);
 }
 
 uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t max)
@@ -317,12 +354,14 @@ uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t 
 	uint16_t count, taken;
 
 	burst_reset(burst);
+	vq->walked = 0;
 	count = available(vq);
 	if (count == 0)
 		return 0;
 	if (count > max)
 		count = max;
 
+	prefetch_announced(vq, count);
 	for (uint16_t i = 0; i < count; i++) {
 		heads[i] = avail_entry(vq, (uint16_t)(vq->next_avail + i));
 		if (unlikely(heads[i] >= vq->size)) {
@@ -331,6 +370,7 @@ uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t 
 			break;
 		}
 		__builtin_prefetch(&vq->desc[heads[i]]);
+		vq->last_head = heads[i];
 	}
 	for (uint16_t i = 0; i < count; i++) {
 		struct vring_desc desc = read_descriptor(&vq->desc[heads[i]]);
@@ -356,7 +396,7 @@ uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t 
 		if (likely(pieces[taken].address != NULL)) {
 			fill_frame(burst, frame, &pieces[taken], header);
 		} else {
-			if (!burst_has_room(burst))
+			if (!burst_has_room(vq, burst))
 				break;
 			fill_frame_slowly(vq, burst, frame, heads[taken]);
 		}
@@ -373,13 +413,6 @@ void virtqueue_rx_release(struct virtqueue *vq)
 }
 
 /* ---- to the guest ---- */
-
-/* A receive buffer that is one piece; the address is NULL where its chain has another shape. */
-struct buffer {
-	uint8_t *address;
-	uint32_t length;
-	uint16_t head;
-};
 
 /* Writes the offload header at the start of a buffer (virtio 1.2, 5.1.6.4.1). */
 static inline void write_header(uint8_t *to, const struct frame *frame, uint32_t header)
@@ -444,7 +477,7 @@ static void room_reset(struct room *room)
  * Adds the writable chain at `head` to the room, as far as `wanted` bytes need it. Returns its bytes that
  * were added, or -EINVAL for a bad chain, of which nothing was added.
  */
-static int add_chain(const struct virtqueue *vq, struct room *room, uint16_t head, uint32_t wanted)
+static int add_chain(struct virtqueue *vq, struct room *room, uint16_t head, uint32_t wanted)
 {
 	uint16_t count = room->count;
 	uint32_t bytes = 0;
@@ -482,7 +515,7 @@ static int find_room(struct virtqueue *vq, struct room *room, uint32_t wanted)
 	uint16_t waiting = available(vq);
 
 	room_reset(room);
-	while (waiting-- > 0) {
+	while (waiting-- > 0 && vq->walked < VIRTQUEUE_WALK_MAX) {
 		uint16_t head = avail_entry(vq, (uint16_t)(vq->next_avail + room->chains));
 		int bytes;
 
@@ -492,9 +525,9 @@ static int find_room(struct virtqueue *vq, struct room *room, uint32_t wanted)
 		}
 		bytes = add_chain(vq, room, head, wanted);
 		if (bytes < 0) {
-			vq->next_used = first_used;
+			/* Their heads are in the used ring already; they are not read again. */
 			for (uint16_t i = 0; i < room->chains; i++)
-				put_used(vq, avail_entry(vq, (uint16_t)(vq->next_avail + i)), 0);
+				vq->used->ring[(first_used + i) & vq->mask].len = 0;
 			put_used(vq, head, 0);
 			count_malformed(vq);
 			vq->next_avail = (uint16_t)(vq->next_avail + room->chains + 1);
@@ -513,7 +546,8 @@ static int find_room(struct virtqueue *vq, struct room *room, uint32_t wanted)
 		}
 	}
 	vq->next_used = first_used;
-	return 0;
+	/* All buffers that the driver can post are here, and together they are too small. */
+	return room->chains == vq->size ? -EMSGSIZE : 0;
 }
 
 /* One frame into chains of any shape. Returns as find_room does. */
@@ -536,58 +570,119 @@ static int put_frame_slowly(struct virtqueue *vq, const struct frame *frame)
 	return 1;
 }
 
-/* Looks at up to `count` waiting chains and asks for the buffers of those that are one piece. */
-static uint16_t look_ahead(struct virtqueue *vq, struct buffer *buffers, uint16_t count)
+static inline bool is_before(uint16_t position, uint16_t end)
 {
-	uint16_t waiting = available(vq);
+	return (int16_t)(end - position) > 0;
+}
 
-	if (count > waiting)
-		count = waiting;
-	for (uint16_t i = 0; i < count; i++) {
-		buffers[i].head = avail_entry(vq, (uint16_t)(vq->next_avail + i));
-		if (unlikely(buffers[i].head >= vq->size)) {
+/* Reads the heads of the next `count` positions, as far as there are, and asks for their descriptors. */
+static inline void look_at_heads(struct virtqueue *vq, uint16_t count)
+{
+	uint16_t end = (uint16_t)(vq->next_avail + count);
+
+	if (is_before(vq->avail_seen, end))
+		end = vq->avail_seen;
+	if (is_before(vq->heads_end, vq->next_avail))
+		vq->heads_end = vq->next_avail;
+	while (is_before(vq->heads_end, end)) {
+		uint16_t head = avail_entry(vq, vq->heads_end);
+
+		if (unlikely(head >= vq->size)) {
 			stop_ring(vq, VIRTQUEUE_BAD_HEAD);
-			count = i;
-			break;
+			return;
 		}
-		__builtin_prefetch(&vq->desc[buffers[i].head]);
+		__builtin_prefetch(&vq->desc[head]);
+		vq->heads[vq->heads_end++ & (VIRTQUEUE_HEADS_AHEAD - 1)] = head;
 	}
-	for (uint16_t i = 0; i < count; i++) {
-		struct vring_desc desc = read_descriptor(&vq->desc[buffers[i].head]);
+}
 
-		buffers[i].address = NULL;
-		buffers[i].length = desc.len;
+/* Reads the descriptors of known heads and asks for the buffers of those that are one piece. */
+static inline void look_at_buffers(struct virtqueue *vq, uint16_t count)
+{
+	uint16_t end = (uint16_t)(vq->next_avail + count);
+
+	if (is_before(vq->heads_end, end))
+		end = vq->heads_end;
+	if (is_before(vq->buffers_end, vq->next_avail))
+		vq->buffers_end = vq->next_avail;
+	while (is_before(vq->buffers_end, end)) {
+		uint16_t position = vq->buffers_end++;
+		struct virtqueue_buffer *buffer =
+			&vq->buffers[position & (VIRTQUEUE_BUFFERS_AHEAD - 1)];
+		uint16_t head = vq->heads[position & (VIRTQUEUE_HEADS_AHEAD - 1)];
+		struct vring_desc desc = read_descriptor(&vq->desc[head]);
+
+		buffer->head = head;
+		buffer->length = desc.len;
+		buffer->address = NULL;
 		if (likely((desc.flags & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT |
 					  VRING_DESC_F_WRITE)) == VRING_DESC_F_WRITE))
-			buffers[i].address = guest_memory_whole(vq->memory, desc.addr, desc.len);
-		if (likely(buffers[i].address != NULL)) {
-			__builtin_prefetch(buffers[i].address, 1);
-			__builtin_prefetch(buffers[i].address + CACHE_LINE, 1);
+			buffer->address = guest_memory_whole(vq->memory, desc.addr, desc.len);
+		if (likely(buffer->address != NULL)) {
+			__builtin_prefetch(buffer->address, 1);
+			__builtin_prefetch(buffer->address + CACHE_LINE, 1);
 		}
 	}
-	return count;
+}
+
+/* The available index is a line that travels: it is read only when what was seen does not suffice. */
+static inline void see_available(struct virtqueue *vq, uint16_t count)
+{
+	if ((uint16_t)(vq->avail_seen - vq->next_avail) < count)
+		vq->avail_seen = (uint16_t)(vq->next_avail + available(vq));
+}
+
+/* Makes the buffers of the next `count` positions known. */
+static inline void look_ahead(struct virtqueue *vq, uint16_t count)
+{
+	see_available(vq, count);
+	look_at_heads(vq, count);
+	look_at_buffers(vq, count);
+}
+
+/* Asks for what the next burst will need, while this one is on its way. */
+static inline void prepare_next(struct virtqueue *vq)
+{
+	see_available(vq, VIRTQUEUE_BUFFERS_AHEAD);
+	look_at_buffers(vq, VIRTQUEUE_BUFFERS_AHEAD);
+	look_at_heads(vq, VIRTQUEUE_HEADS_AHEAD);
+	__builtin_prefetch(&vq->avail->ring[(vq->next_avail + VIRTQUEUE_HEADS_AHEAD + 32) & vq->mask]);
+}
+
+/* The next buffer, if it is known and one piece of at least `wanted` bytes. */
+static inline struct virtqueue_buffer *next_buffer(struct virtqueue *vq, uint32_t wanted)
+{
+	struct virtqueue_buffer *buffer =
+		&vq->buffers[vq->next_avail & (VIRTQUEUE_BUFFERS_AHEAD - 1)];
+
+	if (unlikely(!is_before(vq->next_avail, vq->buffers_end)))
+		look_ahead(vq, VIRTQUEUE_BUFFERS_AHEAD);
+	if (unlikely(!is_before(vq->next_avail, vq->buffers_end)) || buffer->address == NULL ||
+	    buffer->length < wanted)
+		return NULL;
+	return buffer;
 }
 
 void virtqueue_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint16_t count,
 			struct tx_outcome *outcome)
 {
 	const uint32_t header = vq->header_length;
-	struct buffer buffers[BURST_MAX];
 	uint16_t first_used = vq->next_used;
-	uint16_t looked = look_ahead(vq, buffers, count);
-	uint16_t first = vq->next_avail;
 
+	if (unlikely(vq->fault != VIRTQUEUE_OK))
+		return;
+	vq->walked = 0;
+	look_ahead(vq, count < VIRTQUEUE_BUFFERS_AHEAD ? count : VIRTQUEUE_BUFFERS_AHEAD);
 	for (uint16_t i = 0; i < count; i++) {
 		const struct frame *frame = frames[i];
-		uint16_t at = (uint16_t)(vq->next_avail - first);
 		uint32_t wanted = header + frame->length;
+		struct virtqueue_buffer *buffer = next_buffer(vq, wanted);
 		int done = 1;
 
-		if (likely(at < looked && buffers[at].address != NULL &&
-			   wanted <= buffers[at].length)) {
-			write_header(buffers[at].address, frame, header);
-			copy_frame(buffers[at].address + header, frame);
-			put_used(vq, buffers[at].head, wanted);
+		if (likely(buffer != NULL)) {
+			write_header(buffer->address, frame, header);
+			copy_frame(buffer->address + header, frame);
+			put_used(vq, buffer->head, wanted);
 			vq->next_avail++;
 		} else {
 			done = put_frame_slowly(vq, frame);
@@ -604,6 +699,7 @@ void virtqueue_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint1
 	}
 	if (vq->next_used != first_used)
 		publish_used(vq);
+	prepare_next(vq);
 }
 
 /* ---- the ring itself ---- */
@@ -691,6 +787,9 @@ int virtqueue_init(struct virtqueue *vq, const struct virtqueue_setup *setup, co
 	vq->next_used = __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE);
 	vq->next_avail = vq->next_used;
 	vq->signalled = vq->next_used;
+	vq->avail_seen = vq->next_used;
+	vq->heads_end = vq->next_used;
+	vq->buffers_end = vq->next_used;
 	suppress_kicks(vq);
 	return 0;
 }

@@ -30,6 +30,13 @@
 /* Most pieces that one receive buffer chain is used in; what lies behind them stays unused. */
 #define VIRTQUEUE_PIECES_MAX 1024
 
+/*
+ * Descriptors that one burst may walk in chains of more than one, before it ends early: 64 frames of 64 KiB
+ * in buffers of 1,526 bytes are 2,800. A guest with long rings of worthless chains delays the others by no
+ * more than this and one chain.
+ */
+#define VIRTQUEUE_WALK_MAX 16384
+
 /* Why a ring was stopped. */
 enum virtqueue_fault {
 	VIRTQUEUE_OK,
@@ -43,6 +50,20 @@ struct virtqueue_setup {
 	uint32_t size;      /* entries */
 	uint64_t features;  /* negotiated virtio features */
 	const struct guest_memory *memory; /* must live as long as the ring is attached */
+};
+
+/*
+ * Receive buffers that a driver has made available are looked at this many ahead of their use, so that
+ * descriptors and buffers have travelled from the guest's core before they are needed. Powers of two.
+ */
+#define VIRTQUEUE_HEADS_AHEAD 64
+#define VIRTQUEUE_BUFFERS_AHEAD 32
+
+/* A receive buffer that is one piece; the address is NULL where its chain has another shape. */
+struct virtqueue_buffer {
+	uint8_t *address;
+	uint32_t length;
+	uint16_t head;
 };
 
 struct virtqueue {
@@ -64,10 +85,21 @@ struct virtqueue {
 	uint16_t next_used;  /* the next entry of the used ring to fill; used->idx once published */
 	uint16_t signalled;  /* used index at the last look at the guest's wish for an interrupt */
 	bool published;      /* used entries were published since then */
+	uint32_t walked;     /* descriptors of long chains in this burst */
+
+	uint16_t last_head;  /* rx: of the last chain taken */
+
+	/* tx: positions of the available ring that were seen, [next_avail, end); same owner */
+	uint16_t avail_seen;  /* the available index as last read */
+	uint16_t heads_end;   /* heads are known, their descriptors asked for */
+	uint16_t buffers_end; /* descriptors are read, their buffers asked for */
 
 	/* w: worker, r: control. */
 	uint8_t fault;       /* enum virtqueue_fault */
 	uint64_t malformed;  /* chains returned empty */
+
+	uint16_t heads[VIRTQUEUE_HEADS_AHEAD];                    /* by position */
+	struct virtqueue_buffer buffers[VIRTQUEUE_BUFFERS_AHEAD]; /* by position */
 };
 
 /*
@@ -82,6 +114,12 @@ int virtqueue_init(struct virtqueue *vq, const struct virtqueue_setup *setup, co
  * impossible length becomes a frame that is already a drop. Returns burst->count.
  */
 uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t max);
+
+/*
+ * Asks for the lines that the next virtqueue_rx_burst will read first, without waiting: the available
+ * index, and, when called `again` later, the entries and descriptors that it announces.
+ */
+void virtqueue_rx_expect(struct virtqueue *vq, bool again);
 
 /* Gives the chains of the last virtqueue_rx_burst back to the driver. Their views end here. */
 void virtqueue_rx_release(struct virtqueue *vq);

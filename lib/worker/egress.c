@@ -23,6 +23,15 @@ static uint16_t keep_acceptable(struct frame **frames, uint16_t count, uint32_t 
 	return kept;
 }
 
+/* Whatever they need: a port without a receiver has not negotiated anything. */
+static void nobody_there(struct worker *worker, struct port_queue *queue, uint16_t count)
+{
+	struct tx_counters *counters = &queue->counters[worker->index].tx;
+
+	counter_add(&counters->offered, count);
+	count_drops(counters, DROP_NOT_CONNECTED, count);
+}
+
 /* All frames go to this queue. The array is the caller's to spoil. */
 static void transmit(struct worker *worker, struct port_queue *queue, struct frame **frames,
 		     uint16_t count)
@@ -97,12 +106,14 @@ void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 		struct port *port = snapshot->ports[forward->staged[i]];
 		struct stage *stage = &forward->stages[forward->staged[i]];
 		uint16_t ready = __atomic_load_n(&port->tx_ready, __ATOMIC_ACQUIRE);
+		uint16_t first = __atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED);
 
 		if (i > 0)
 			make_room_for_notices(worker);
-		if (likely(ready <= 1))
-			transmit(worker, &port->queues[ready == 0 ? 0 : port->tx_map[0]],
-				 stage->frames, stage->count);
+		if (unlikely(ready == 0))
+			nobody_there(worker, &port->queues[0], stage->count);
+		else if (likely(ready == 1))
+			transmit(worker, &port->queues[first], stage->frames, stage->count);
 		else
 			spread(worker, port, ready, stage);
 		stage->count = 0;

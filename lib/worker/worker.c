@@ -21,6 +21,9 @@
 #define NAP_FIRST_NS 5000
 #define NAP_LAST_NS 100000
 
+/* Interrupts wait for the end of the round, to share one fence, but for no more than this many. */
+#define NOTICES_DUE 16
+
 /* How often the clock and the learner's memory are renewed. */
 #define TICK_US 100000
 
@@ -95,22 +98,31 @@ static void check_offloads(struct burst *burst)
 	}
 }
 
+static inline void expect(struct port_queue *next, bool again)
+{
+	if (next != NULL && next->ops->rx_expect != NULL)
+		next->ops->rx_expect(next, again);
+}
+
 uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
-		      struct port_queue *queue)
+		      struct port_queue *queue, struct port_queue *next)
 {
 	struct burst *burst = worker->burst;
 	uint16_t count = queue->ops->rx_burst(queue, burst, BURST_MAX);
 
 	if (count == 0)
 		return 0;
+	expect(next, false);
 	check_offloads(burst);
 	worker->forward.table = &snapshot->table;
 	forward_burst(&worker->forward, burst, queue->port->number,
 		      &queue->counters[worker->index].rx);
+	expect(next, true);
 	egress_burst(worker, snapshot);
 	queue->ops->rx_release(queue);
 	worker->notices[worker->notice_count++] = (struct notice){ queue, PORT_RX };
-	worker_notify(worker);
+	if (worker->notice_count >= NOTICES_DUE)
+		worker_notify(worker);
 	return count;
 }
 
@@ -128,14 +140,23 @@ static uint16_t iterate(struct worker *worker)
 	const struct snapshot *snapshot = __atomic_load_n(worker->current, __ATOMIC_ACQUIRE);
 	const struct snapshot_worker *mine = &snapshot->workers[worker->index];
 	uint16_t frames = 0;
+	uint64_t start;
 
 	for (uint16_t i = 0; i < mine->queue_count; i++) {
-		uint64_t start = rte_rdtsc();
-		uint16_t count = worker_visit(worker, snapshot, mine->queues[i]);
+		struct port_queue *next =
+			mine->queues[i + 1 < mine->queue_count ? i + 1 : 0];
+		uint16_t count;
 
+		start = rte_rdtsc();
+		count = worker_visit(worker, snapshot, mine->queues[i], next);
 		if (count > 0)
 			count_burst(&worker->counters, count, rte_rdtsc() - start);
 		frames = (uint16_t)(frames | count);
+	}
+	if (worker->notice_count > 0) {
+		start = rte_rdtsc();
+		worker_notify(worker);
+		counter_add(&worker->counters.busy_cycles, rte_rdtsc() - start);
 	}
 	return frames;
 }

@@ -73,9 +73,12 @@ void worker_free(struct worker *worker);
 /* The body of a worker's lcore, for rte_eal_remote_launch; argument is the worker. Returns 0. */
 int worker_run(void *argument);
 
-/* One visit of one queue. Returns how many frames it had. Part of worker_run; tests call it alone. */
+/*
+ * One visit of one queue; `next` is visited after it (NULL: not known). Returns how many frames it had.
+ * Notices may be left for worker_notify. Part of worker_run; tests call it alone.
+ */
 uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
-		      struct port_queue *queue);
+		      struct port_queue *queue, struct port_queue *next);
 
 /* Tells those in worker->notices, behind one fence. For egress. */
 void worker_notify(struct worker *worker);

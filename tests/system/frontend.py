@@ -187,7 +187,7 @@ class Memory:
 class Vhost:
     """One connection of a front-end. Its methods send; those named get_ also await the answer."""
 
-    def __init__(self, path=None, timeout=2.0, sock=None):
+    def __init__(self, path=None, timeout=5.0, sock=None):
         if sock is None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout)
@@ -266,7 +266,7 @@ class Vhost:
         """All messages sent so far have been handled when this returns."""
         return self.get(Msg.GET_FEATURES)
 
-    def closed(self, timeout=2.0):
+    def closed(self, timeout=5.0):
         """Whether the back-end hangs up within the time; what it still had to say is dropped."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -280,6 +280,12 @@ class Vhost:
 
     def close(self):
         self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 Chain = collections.namedtuple("Chain", "ids buffers")
@@ -394,7 +400,7 @@ class Guest:
     """A device with its driver. Queue pair q is rings 2q (receive) and 2q + 1 (transmit)."""
 
     def __init__(self, path, number=1, features=LINUX, queues=1, size=256, memory=None,
-                 buffers=(2048,), posted=None, timeout=2.0):
+                 buffers=(2048,), posted=None, timeout=5.0):
         self.path, self.wanted, self.queues, self.timeout = path, features, queues, timeout
         self.mac = bytes([0x52, 0x54, 0, 0, 0, number])
         self.memory = memory or Memory()
@@ -532,7 +538,7 @@ class Guest:
             while done := ring.take():
                 assert done[1] == 0, f"used length {done[1]} on a transmit ring"
 
-    def flush(self, timeout=2.0):
+    def flush(self, timeout=5.0):
         """Wait until all that was sent has been taken."""
         def empty():
             self.reap()
@@ -590,7 +596,7 @@ class Guest:
                 return frame
         return None
 
-    def receive(self, timeout=2.0):
+    def receive(self, timeout=5.0):
         return until(self.poll, timeout, f"a frame for {self.mac.hex(':')}")
 
     def drain(self):

@@ -117,6 +117,8 @@ def teach(switch, *guests):
         guest.send(ethernet(BROADCAST, guest.mac, bytes(46)))
     wait_until(lambda: {g.mac.hex(":") for g in guests} <= table(switch).keys(), 5, "addresses learned")
     for guest in guests:
+        guest.flush()  # each returned buffer's frame has been delivered
+    for guest in guests:
         guest.drain()
 
 
@@ -422,18 +424,16 @@ def test_a_polling_switch_asks_for_no_kicks(event_idx):
 
 
 @pytest.mark.parametrize("event_idx", [F.EVENT_IDX, F(0)])
-def test_a_sleeping_switch_is_woken_by_a_kick(plug, event_idx):
+def test_an_idle_switch_wakes_up(plug, event_idx):
+    """However it sleeps: a switch that suppresses kicks looks by itself."""
     features = LINUX & ~F.EVENT_IDX | event_idx
     a, b = plug(1, features=features), plug(2, features=features)
-    for _ in range(3):
+    for idle in 0.01, 0.1, 1:
         for source, to in (a, b), (b, a):
-            ring = source.rings[1]
-            until(lambda r=ring: r.wants_kick(r.published, r.published + 1), 10, "the ring armed")
-            kicks = ring.kicks
+            time.sleep(idle)
             start = time.monotonic()
             carry(source, to)
-            assert ring.kicks == kicks + 1
-            assert time.monotonic() - start < 0.5, "something else than the kick woke the worker"
+            assert time.monotonic() - start < 0.2
 
 
 def test_no_wake_up_is_lost(plug):

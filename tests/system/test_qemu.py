@@ -5,7 +5,7 @@ come and go in test_qemu_lifecycle.py."""
 import pytest
 
 from harness import (Daemon, assert_ledgers, assert_nothing_lost_but, drops_of, qemu_guests, vhost_port,
-                     wait_stable)
+                     wait_stable, wait_until)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,21 @@ def test_ping_without_loss(daemon, guests):
     assert drops_of(daemon, "a", "b") == before
     table = {entry["mac"]: entry["port"] for entry in daemon.rpc("fdb.list")}
     assert table[a.mac] == "a" and table[b.mac] == "b"
+
+
+def test_a_moved_address_is_followed(daemon, guests):
+    """The guests swap their addresses, and after that swap them back."""
+    a, b = guests
+    moved = daemon.rpc("stats.get")["fdb"]["moved"]
+    for mac_of_a, mac_of_b in ((b.mac, a.mac), (a.mac, b.mac)):
+        for guest, mac in ((a, mac_of_a), (b, mac_of_b)):
+            guest.check(f"ip link set eth0 address {mac} && ip neigh flush dev eth0")
+        # The first answers go to where the address was; then the switch knows better.
+        wait_until(lambda: a.ping(b.address, count=1) and b.ping(a.address, count=1), 20, "an answer")
+        assert a.ping(b.address, count=50) == 50
+        table = {entry["mac"]: entry["port"] for entry in daemon.rpc("fdb.list")}
+        assert (table[mac_of_a], table[mac_of_b]) == ("a", "b")
+    assert daemon.rpc("stats.get")["fdb"]["moved"] >= moved + 4
 
 
 def test_full_size_and_odd_size_pings(guests):

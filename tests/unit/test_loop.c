@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -165,6 +166,16 @@ static void endless_posting_starves_nobody(void **state)
 	/* One post still waits: loop_free must free it, as the leak checker sees. */
 }
 
+static void post_three_times(void *argument)
+{
+	struct fixture *fixture = argument;
+
+	if (++fixture->count == 3)
+		loop_stop(fixture->loop);
+	else
+		loop_post(fixture->loop, post_three_times, fixture);
+}
+
 static void stop_before_run(void **state)
 {
 	struct fixture *fixture = *state;
@@ -172,10 +183,30 @@ static void stop_before_run(void **state)
 	loop_stop(fixture->loop);
 	assert_int_equal(loop_run(fixture->loop), 0);
 	/* And the loop can run again afterwards, until the next stop. */
+	loop_post(fixture->loop, post_three_times, fixture);
+	assert_int_equal(loop_run(fixture->loop), 0);
+	assert_int_equal(fixture->count, 3);
+}
+
+static long cpu_ms(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return used.tv_sec * 1000L + used.tv_nsec / 1000000;
+}
+
+static void idle_loop_sleeps(void **state)
+{
+	struct fixture *fixture = *state;
+	long before = cpu_ms();
+
 	loop_post(fixture->loop, count_up, fixture);
-	loop_post(fixture->loop, stop, fixture);
+	assert_int_equal(loop_timer_start(&fixture->timer, fixture->loop, 200, stop, fixture), 0);
 	assert_int_equal(loop_run(fixture->loop), 0);
 	assert_int_equal(fixture->count, 1);
+	/* A post that went on waking the loop would take nearly all of the 200 ms. */
+	assert_true(cpu_ms() - before < 50);
 }
 
 static void tick(void *argument)
@@ -263,6 +294,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(threads_post, setup, teardown),
 		cmocka_unit_test_setup_teardown(endless_posting_starves_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_before_run, setup, teardown),
+		cmocka_unit_test_setup_teardown(idle_loop_sleeps, setup, teardown),
 		cmocka_unit_test_setup_teardown(timer_repeats, setup, teardown),
 		cmocka_unit_test_setup_teardown(timer_stops_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(signal_reaches_the_loop, setup, teardown),

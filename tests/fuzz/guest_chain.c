@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The chains that the hostile guest makes available: mostly plausible, now and then with one thing wrong
+ * in them. What is wrong need not be known here; model.h finds out for itself.
+ */
+#include <linux/virtio_net.h>
+#include <string.h>
+
+#include "guest.h"
+#include "packet.h"
+
+#define LIST_MAX 320
+#define DESC_SIZE ((uint32_t)sizeof(struct vring_desc))
+
+/* A chain's descriptors in their order, before they are put anywhere. */
+struct list {
+	uint32_t count;
+	struct vring_desc descs[LIST_MAX];
+};
+
+/* How the chain is put into the ring. */
+struct placing {
+	bool indirect;
+	uint32_t direct;      /* descriptors before the table */
+	uint32_t table_bytes; /* as the descriptor of the table says */
+	uint64_t table;       /* guest-physical */
+	uint16_t head;
+	uint16_t last;        /* the chain's last descriptor in the ring */
+};
+
+/* Bytes that follow each other from this address on, across regions. */
+static uint64_t contiguous_from(const struct guest *guest, uint64_t address, uint64_t enough)
+{
+	uint64_t total = 0, part;
+
+	while (total < enough && guest_find(guest, address + total, &part) != NULL)
+		total += part;
+	return total;
+}
+
+/* Finds a place for up to `wanted` bytes. Returns how many there are. */
+static uint32_t pick_range(struct guest *guest, uint32_t wanted, uint64_t *address)
+{
+	struct entropy *entropy = guest->entropy;
+	uint32_t first = guest->wild && entropy_chance(entropy, 8) ? 0 : PART_DATA;
+	const struct guest_region *part =
+		&guest->parts[first + entropy_below(entropy, guest->part_count - first)];
+	uint32_t size = (uint32_t)part->size;
+	uint32_t offset = 0;
+	uint64_t found;
+
+	if (wanted < size)
+		offset = entropy_chance(entropy, 3) ? size - wanted
+						    : entropy_below(entropy, size - wanted + 1);
+	/* Where the next region is adjacent, this crosses into it. */
+	if (entropy_chance(entropy, 8))
+		offset = size - 1 - entropy_below(entropy, size < wanted ? size : wanted);
+	*address = part->guest + offset;
+	found = contiguous_from(guest, *address, wanted);
+	return found < wanted ? (uint32_t)found : wanted;
+}
+
+static uint32_t pick_total(const struct guest *guest)
+{
+	struct entropy *entropy = guest->entropy;
+
+	switch (entropy_below(entropy, 32)) {
+	case 0:
+		return 1 + entropy_below(entropy, 32);
+	case 1:
+		return guest->header + FRAME_LENGTH_MAX - 8 + entropy_below(entropy, 16);
+	case 2:
+		return guest->header + 2000 + entropy_below(entropy, 64000);
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+		return guest->header + 100 + entropy_below(entropy, 1500);
+	default:
+		return guest->header + 14 + entropy_below(entropy, 300);
+	}
+}
+
+static uint32_t pick_count(struct entropy *entropy)
+{
+	switch (entropy_below(entropy, 32)) {
+	case 0:
+		return 60 + entropy_below(entropy, 140);
+	case 1:
+		return 9 + entropy_below(entropy, 60);
+	case 2:
+	case 3:
+	case 4:
+	case 5:
+		return 3 + entropy_below(entropy, 6);
+	case 6:
+	case 7:
+	case 8:
+	case 9:
+	case 10:
+	case 11:
+		return 2;
+	default:
+		return 1;
+	}
+}
+
+static void make_list(struct guest *guest, struct list *list)
+{
+	struct entropy *entropy = guest->entropy;
+	uint32_t left = pick_total(guest);
+	uint32_t count = pick_count(entropy);
+	bool header_alone = count > 1 && entropy_chance(entropy, 3);
+
+	if (count > guest->size)
+		count = guest->size;
+	list->count = 0;
+	while (left > 0 && list->count < count) {
+		struct vring_desc *desc = &list->descs[list->count++];
+		uint32_t pieces = count - list->count + 1;
+		uint32_t wanted = left;
+
+		if (pieces > 1)
+			wanted = 1 + entropy_below(entropy, 1 + 2 * left / pieces);
+		if (list->count == 1 && header_alone)
+			wanted = guest->header;
+		if (wanted > left)
+			wanted = left;
+		desc->len = pick_range(guest, wanted, &desc->addr);
+		desc->flags = guest->write;
+		desc->next = 0;
+		left -= wanted;
+	}
+}
+
+/* Writes a frame's first bytes to where the chain's buffers are. */
+static void write_packet(const struct guest *guest, const struct list *list)
+{
+	uint8_t bytes[PACKET_MAX];
+	uint32_t total = 0, length, done = 0;
+
+	for (uint32_t i = 0; i < list->count; i++)
+		total += list->descs[i].len;
+	length = packet_make(guest->entropy, bytes, guest->header, total);
+	for (uint32_t i = 0; i < list->count && done < length; i++) {
+		for (uint32_t at = 0; at < list->descs[i].len && done < length;) {
+			uint64_t part;
+			uint8_t *to = guest_find(guest, list->descs[i].addr + at, &part);
+
+			if (part > list->descs[i].len - at)
+				part = list->descs[i].len - at;
+			if (part > length - done)
+				part = length - done;
+			memcpy(to, bytes + done, part);
+			at += (uint32_t)part;
+			done += (uint32_t)part;
+		}
+	}
+}
+
+/* An address that is in no region, or in none for long. */
+static uint64_t pick_bad_address(struct guest *guest)
+{
+	struct entropy *entropy = guest->entropy;
+	const struct guest_region *part =
+		&guest->parts[PART_DATA + entropy_below(entropy, guest->part_count - PART_DATA)];
+
+	switch (entropy_below(entropy, 4)) {
+	case 0:
+		return part->guest + part->size;
+	case 1:
+		return part->guest - 1;
+	case 2:
+		return -(uint64_t)(1 + entropy_below(entropy, 64));
+	default:
+		return (uint64_t)entropy_below(entropy, UINT32_MAX) << entropy_below(entropy, 33);
+	}
+}
+
+/* In a tame guest no buffer may come to lie over a ring, whatever else is wrong with it. */
+static bool is_beside_rings(const struct guest *guest, uint64_t address)
+{
+	uint64_t part;
+	const uint8_t *host = guest_find(guest, address, &part);
+
+	for (uint32_t i = 0; host != NULL && i < PART_DATA; i++)
+		if (host >= guest->parts[i].host && host < guest->parts[i].host + guest->parts[i].size)
+			return false;
+	return true;
+}
+
+/* One lie about one buffer. */
+static void spoil_buffer(struct guest *guest, struct vring_desc *desc)
+{
+	uint64_t address = pick_bad_address(guest);
+
+	switch (entropy_below(guest->entropy, 6)) {
+	case 0:
+		desc->flags ^= VRING_DESC_F_WRITE;
+		break;
+	case 1:
+		desc->len = 0;
+		break;
+	case 2:
+		desc->len = UINT32_MAX - entropy_below(guest->entropy, 16);
+		break;
+	case 3:
+		desc->flags |= VRING_DESC_F_INDIRECT;
+		break;
+	default:
+		if (guest->wild || is_beside_rings(guest, address))
+			desc->addr = address;
+	}
+}
+
+/* One lie about the indirect table. */
+static void spoil_table(struct guest *guest, struct placing *placing)
+{
+	struct vring_desc *desc = &guest->desc[placing->last];
+
+	switch (entropy_below(guest->entropy, 6)) {
+	case 0:
+		desc->len = 0;
+		break;
+	case 1:
+		desc->len += 1 + entropy_below(guest->entropy, 15);
+		break;
+	case 2:
+		desc->len = (guest->size + 1 + entropy_below(guest->entropy, 4)) * DESC_SIZE;
+		break;
+	case 3:
+		desc->flags |= VRING_DESC_F_NEXT;
+		break;
+	case 4:
+		desc->addr = pick_bad_address(guest);
+		break;
+	default: /* random bytes as descriptors, perhaps beyond the region */
+		if (guest->wild)
+			desc->addr += entropy_below(guest->entropy, 512);
+		desc->len = DESC_SIZE * (1 + entropy_below(guest->entropy, 64));
+	}
+}
+
+/* One lie about where the chain in the ring goes on. */
+static void spoil_link(struct guest *guest, struct placing *placing)
+{
+	struct vring_desc *desc = &guest->desc[placing->last];
+
+	desc->flags |= VRING_DESC_F_NEXT;
+	switch (entropy_below(guest->entropy, 3)) {
+	case 0:
+		desc->next = placing->head;
+		break;
+	case 1:
+		desc->next = (uint16_t)(guest->size + entropy_below(guest->entropy, 4096));
+		break;
+	default:
+		desc->next = (uint16_t)entropy_below(guest->entropy, guest->size);
+	}
+}
+
+static uint16_t desc_at(const struct guest *guest, uint32_t n)
+{
+	return (uint16_t)((guest->desc_base + n * guest->desc_stride) & (guest->size - 1));
+}
+
+/* Writes the descriptors of the list from `from` on into a table that nothing aligns. */
+static void fill_table(struct guest *guest, const struct list *list, const struct placing *placing)
+{
+	uint64_t part;
+	uint8_t *to = guest_find(guest, placing->table, &part);
+
+	for (uint32_t i = placing->direct; i < list->count; i++) {
+		struct vring_desc desc = list->descs[i];
+
+		if (i + 1 < list->count) {
+			desc.flags |= VRING_DESC_F_NEXT;
+			desc.next = (uint16_t)(i + 1 - placing->direct);
+		}
+		memcpy(to + (i - placing->direct) * DESC_SIZE, &desc, DESC_SIZE);
+	}
+}
+
+/* Finds room for the chain, without overwriting what a tame guest has made available. */
+static bool plan_placing(struct guest *guest, const struct list *list, struct placing *placing)
+{
+	const struct guest_region *tables = &guest->parts[PART_TABLES];
+	uint32_t offset = guest->table_taken + entropy_below(guest->entropy, 3);
+	uint32_t needed;
+
+	placing->indirect = guest->features >> VIRTIO_RING_F_INDIRECT_DESC & 1 &&
+			    entropy_chance(guest->entropy, 4);
+	placing->direct = list->count;
+	if (placing->indirect) {
+		placing->direct = 0;
+		if (entropy_chance(guest->entropy, 4))
+			placing->direct = entropy_below(guest->entropy, list->count);
+		placing->table_bytes = (list->count - placing->direct) * DESC_SIZE;
+		placing->table = tables->guest + offset;
+		if (offset + placing->table_bytes > tables->size)
+			return false;
+	}
+	needed = placing->direct + placing->indirect;
+	if (guest->desc_taken + needed > guest->size)
+		return false;
+	placing->head = desc_at(guest, guest->desc_taken);
+	placing->last = desc_at(guest, guest->desc_taken + needed - 1);
+	return true;
+}
+
+static void place_list(struct guest *guest, const struct list *list, const struct placing *placing)
+{
+	uint32_t needed = placing->direct + placing->indirect;
+
+	for (uint32_t i = 0; i < needed; i++) {
+		struct vring_desc *desc = &guest->desc[desc_at(guest, guest->desc_taken + i)];
+
+		if (i < placing->direct) {
+			*desc = list->descs[i];
+		} else {
+			desc->addr = placing->table;
+			desc->len = placing->table_bytes;
+			desc->flags = VRING_DESC_F_INDIRECT;
+		}
+		if (i + 1 < needed) {
+			desc->flags |= VRING_DESC_F_NEXT;
+			desc->next = desc_at(guest, guest->desc_taken + i + 1);
+		}
+	}
+	if (placing->indirect) {
+		fill_table(guest, list, placing);
+		guest->table_taken =
+			(uint32_t)(placing->table - guest->parts[PART_TABLES].guest) + placing->table_bytes;
+	}
+	guest->desc_taken += needed;
+}
+
+/* Makes one chain. Returns its head, or -1 if there is no room for it. */
+static int make_chain(struct guest *guest)
+{
+	struct entropy *entropy = guest->entropy;
+	struct placing placing;
+	struct list list;
+
+	make_list(guest, &list);
+	if (!plan_placing(guest, &list, &placing))
+		return -1;
+	if (guest->write == 0)
+		write_packet(guest, &list);
+	if (entropy_chance(entropy, 24))
+		spoil_buffer(guest, &list.descs[entropy_below(entropy, list.count)]);
+	place_list(guest, &list, &placing);
+	if (placing.indirect && entropy_chance(entropy, 8))
+		spoil_table(guest, &placing);
+	if (entropy_chance(entropy, 48))
+		spoil_link(guest, &placing);
+	if (entropy_chance(entropy, 1024))
+		placing.head = (uint16_t)(guest->size + entropy_below(entropy, 16));
+	return placing.head;
+}
+
+/* An available index that cannot be true; a wild guest also tells of chains that it never made. */
+static void jump(struct guest *guest)
+{
+	if (guest->wild)
+		guest->posted = (uint16_t)(guest->posted + entropy_below(guest->entropy, 64));
+	else if (guest->size <= 4096)
+		guest->posted = (uint16_t)(guest->posted + guest->size + 1 +
+					   entropy_below(guest->entropy, 16384));
+}
+
+uint32_t guest_post(struct guest *guest, uint32_t count)
+{
+	struct entropy *entropy = guest->entropy;
+	uint32_t done = 0;
+
+	if (guest->posted == guest->vq.next_used || guest->wild) {
+		guest->desc_taken = 0;
+		guest->table_taken = 0;
+		guest->desc_base = (uint16_t)entropy_below(entropy, guest->size);
+		guest->desc_stride = (uint16_t)(2 * entropy_below(entropy, 8) + 1);
+	}
+	while (done < count && (uint16_t)(guest->posted - guest->vq.next_used) < guest->size) {
+		int head = make_chain(guest);
+
+		if (head < 0)
+			break;
+		guest->avail->ring[guest->posted++ & (guest->size - 1)] = (uint16_t)head;
+		done++;
+	}
+	if (entropy_chance(entropy, 512))
+		jump(guest);
+	guest->avail->flags = (uint16_t)entropy_below(entropy, 2);
+	if (guest->features >> VIRTIO_RING_F_EVENT_IDX & 1)
+		guest->avail->ring[guest->size] =
+			(uint16_t)(guest->vq.next_used - 4 + entropy_below(entropy, 16));
+	__atomic_store_n(&guest->avail->idx, guest->posted, __ATOMIC_RELEASE);
+	return done;
+}

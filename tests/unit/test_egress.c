@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * worker/egress.c: what keeps a staged frame from its receiver and how that is counted, the spreading of
+ * flows over queues, and who is told.
+ */
+#include "worker/egress.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "rig.h"
+
+/* A frame in the worker's burst, as forwarding leaves it. */
+static struct frame *add(struct rig *rig, const uint8_t *bytes, uint32_t length)
+{
+	struct burst *burst = rig->worker->burst;
+	struct frame *frame = &burst->frames[burst->count++];
+
+	memset(frame, 0, sizeof(*frame));
+	frame->segments = 1;
+	frame->length = length;
+	frame->head_length = (uint16_t)(length < FRAME_HEAD_PLAIN ? length : FRAME_HEAD_PLAIN);
+	memcpy(frame->head, bytes, frame->head_length);
+	if (length > frame->head_length) {
+		struct view *view = &burst->views[burst->view_count++];
+
+		*view = (struct view){ bytes + frame->head_length, length - frame->head_length };
+		frame->views = view;
+		frame->view_count = 1;
+	}
+	return frame;
+}
+
+static void stage(struct rig *rig, struct frame *frame, uint16_t port)
+{
+	struct forward *forward = &rig->worker->forward;
+
+	if (forward->stages[port].count == 0)
+		forward->staged[forward->staged_count++] = port;
+	forward->stages[port].frames[forward->stages[port].count++] = frame;
+}
+
+/* A frame whose first payload byte is a mark, staged for a port. */
+static struct frame *send_marked(struct rig *rig, uint16_t port, uint8_t mark, uint32_t length)
+{
+	struct frame *frame;
+
+	packet_ethernet(rig->bytes, rig_mac(port), rig_mac(99), length);
+	rig->bytes[14] = mark;
+	frame = add(rig, rig->bytes, length);
+	stage(rig, frame, port);
+	return frame;
+}
+
+static void send_burst(struct rig *rig)
+{
+	egress_burst(rig->worker, rig->snapshot);
+	assert_int_equal(rig->worker->forward.staged_count, 0);
+	for (uint16_t i = 0; i < rig->port_count; i++)
+		assert_int_equal(rig->worker->forward.stages[i].count, 0);
+	burst_reset(rig->worker->burst);
+}
+
+static struct tx_counters counters_of(struct rig *rig, uint16_t port)
+{
+	struct port_counters sum;
+
+	port_sum_counters(rig->ports[port], &sum);
+	assert_int_equal(sum.tx.offered, sum.tx.packets + rig_dropped(sum.tx.dropped));
+	return sum.tx;
+}
+
+static void check_marks(struct rig *rig, uint16_t port, const char *marks)
+{
+	assert_int_equal(memory_counts(rig->ports[port], 0).kept, strlen(marks));
+	for (uint32_t i = 0; marks[i] != '\0'; i++)
+		assert_int_equal(memory_sent(rig->ports[port], 0, i)->bytes[14], marks[i]);
+}
+
+static void delivers(void **state)
+{
+	struct rig *rig = rig_new(3, 1);
+	struct tx_counters counters;
+
+	(void)state;
+	send_marked(rig, 1, 'a', 60);
+	send_marked(rig, 2, 'b', 1514)->segments = 4;
+	send_marked(rig, 1, 'c', 64);
+	send_burst(rig);
+	check_marks(rig, 0, "");
+	check_marks(rig, 1, "ac");
+	check_marks(rig, 2, "b");
+	assert_int_equal(memory_sent(rig->ports[2], 0, 0)->length, 1514);
+	assert_memory_equal(memory_sent(rig->ports[2], 0, 0)->bytes + 64, rig->bytes + 64, 1514 - 64);
+	counters = counters_of(rig, 1);
+	assert_int_equal(counters.packets, 2);
+	assert_int_equal(counters.bytes, 124);
+	assert_int_equal(counters.segments, 2);
+	counters = counters_of(rig, 2);
+	assert_int_equal(counters.packets, 1);
+	assert_int_equal(counters.segments, 4);
+	assert_int_equal(counters_of(rig, 0).offered, 0);
+	rig_free(rig);
+}
+
+static void refuses_what_was_not_negotiated(void **state)
+{
+	static const uint16_t only[] = { 0 };
+	struct rig *rig = rig_new(2, 1);
+	struct tx_counters counters;
+
+	(void)state;
+	/* A flooded frame meets receivers that differ. */
+	memory_connect(rig->ports[0], only, 1, NEEDS_CHECKSUM);
+	memory_connect(rig->ports[1], only, 1, NEEDS_ALL);
+	for (unsigned int i = 0; i < 5; i++) {
+		static const uint8_t needs[] = { 0, NEEDS_CHECKSUM | NEEDS_TSO4, NEEDS_CHECKSUM,
+						 NEEDS_UFO | NEEDS_CHECKSUM, 0 };
+		struct frame *frame = send_marked(rig, 0, (uint8_t)('a' + i), 60);
+
+		frame->needs = needs[i];
+		stage(rig, frame, 1);
+	}
+	send_burst(rig);
+	check_marks(rig, 0, "ace");
+	check_marks(rig, 1, "abcde");
+	counters = counters_of(rig, 0);
+	assert_int_equal(counters.offered, 5);
+	assert_int_equal(counters.packets, 3);
+	assert_int_equal(counters.bytes, 180);
+	assert_int_equal(counters.dropped[DROP_BAD_OFFLOAD], 2);
+	assert_int_equal(counters_of(rig, 1).packets, 5);
+	rig_free(rig);
+}
+
+static void each_offload_by_itself(void **state)
+{
+	static const uint16_t only[] = { 0 };
+	struct rig *rig = rig_new(1, 1);
+
+	(void)state;
+	for (unsigned int bit = 0; bit < 5; bit++) {
+		uint8_t need = (uint8_t)(1u << bit);
+
+		memory_connect(rig->ports[0], only, 1, (uint8_t)(NEEDS_ALL & ~need));
+		send_marked(rig, 0, 'n', 60)->needs = need;
+		send_marked(rig, 0, 'y', 60)->needs = NEEDS_ALL & (uint8_t)~need;
+		send_burst(rig);
+		check_marks(rig, 0, "y");
+		memory_forget(rig->ports[0], 0);
+		assert_int_equal(counters_of(rig, 0).dropped[DROP_BAD_OFFLOAD], bit + 1);
+	}
+	rig_free(rig);
+}
+
+static void not_connected(void **state)
+{
+	struct rig *rig = rig_new(2, 3);
+
+	(void)state;
+	memory_connect(rig->ports[0], NULL, 0, 0);
+	send_marked(rig, 0, 'a', 60);
+	/* Nobody has refused this offload: nobody is there. */
+	send_marked(rig, 0, 'b', 60)->needs = NEEDS_CHECKSUM;
+	send_marked(rig, 1, 'c', 60);
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).offered, 2);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_NOT_CONNECTED], 2);
+	assert_int_equal(counters_of(rig, 1).packets, 1);
+	/* Nobody is told of nothing. */
+	worker_notify(rig->worker);
+	for (uint16_t queue = 0; queue < 3; queue++)
+		assert_int_equal(memory_counts(rig->ports[0], queue).notified[PORT_TX], 0);
+	rig_free(rig);
+}
+
+/* A ring that goes away while the worker still believes in it. */
+static void connection_is_lost(void **state)
+{
+	static const uint16_t queues[] = { 0, 1 };
+	struct rig *rig = rig_new(1, 2);
+
+	(void)state;
+	memory_connect(rig->ports[0], NULL, 0, 0);
+	port_set_tx(rig->ports[0], queues, 1, NEEDS_ALL);
+	send_marked(rig, 0, 'a', 60);
+	send_burst(rig);
+	port_set_tx(rig->ports[0], queues, 2, NEEDS_ALL);
+	send_marked(rig, 0, 'b', 60);
+	send_marked(rig, 0, 'c', 60)->needs = NEEDS_CHECKSUM;
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).offered, 3);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_NOT_CONNECTED], 3);
+	assert_int_equal(rig->worker->notice_count, 0);
+	rig_free(rig);
+}
+
+static void ring_full(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+	struct tx_counters counters;
+
+	(void)state;
+	memory_set_room(rig->ports[0], 0, 3);
+	for (unsigned int i = 0; i < 5; i++)
+		send_marked(rig, 0, (uint8_t)('a' + i), 100);
+	send_burst(rig);
+	/* The first ones find room, in order. */
+	check_marks(rig, 0, "abc");
+	counters = counters_of(rig, 0);
+	assert_int_equal(counters.packets, 3);
+	assert_int_equal(counters.bytes, 300);
+	assert_int_equal(counters.dropped[DROP_RING_FULL], 2);
+	rig_free(rig);
+}
+
+static void too_long(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+	struct tx_counters counters;
+
+	(void)state;
+	memory_set_longest(rig->ports[0], 100);
+	memory_set_room(rig->ports[0], 0, 3);
+	send_marked(rig, 0, 'a', 100);
+	send_marked(rig, 0, 'b', 101);
+	send_marked(rig, 0, 'c', 60);
+	send_marked(rig, 0, 'd', 1000);
+	send_marked(rig, 0, 'e', 60);
+	send_marked(rig, 0, 'f', 60);
+	send_marked(rig, 0, 'g', 1000);
+	send_burst(rig);
+	/* Neither hinders the other: what lies behind the full ring was not looked at. */
+	check_marks(rig, 0, "ace");
+	counters = counters_of(rig, 0);
+	assert_int_equal(counters.packets, 3);
+	assert_int_equal(counters.dropped[DROP_TOO_LONG], 2);
+	assert_int_equal(counters.dropped[DROP_RING_FULL], 2);
+	rig_free(rig);
+}
+
+/* ---- several queues ---- */
+
+#define QUEUES 8
+
+static void send_flow(struct rig *rig, const struct packet_flow *flow, uint32_t mark)
+{
+	packet_udp(rig->bytes, flow, 60);
+	packet_put32(rig->bytes + 42, mark);
+	stage(rig, add(rig, rig->bytes, 60), 0);
+}
+
+static uint32_t mark_of(const struct memory_frame *frame)
+{
+	return (uint32_t)frame->bytes[42] << 24 | (uint32_t)frame->bytes[43] << 16 |
+	       (uint32_t)frame->bytes[44] << 8 | frame->bytes[45];
+}
+
+static struct packet_flow flow_of(unsigned int number)
+{
+	return (struct packet_flow){ .to = rig_mac(0), .from = rig_mac(1), .ip_from = 0x0a000001,
+				     .ip_to = 0x0a000002 + number % 7,
+				     .port_from = (uint16_t)(40000 + number), .port_to = 5001 };
+}
+
+static struct packet_flow reversed(const struct packet_flow *flow)
+{
+	return (struct packet_flow){ .to = flow->from, .from = flow->to, .ip_from = flow->ip_to,
+				     .ip_to = flow->ip_from, .port_from = flow->port_to,
+				     .port_to = flow->port_from };
+}
+
+/* 200 flows, three frames each in rising order and some the other way round, in bursts of 60. */
+static void a_flow_has_one_queue(void **state)
+{
+	int queue_of[200];
+	struct rig *rig = rig_new(1, QUEUES);
+	uint32_t sum = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 600; i++) {
+		struct packet_flow flow = flow_of(i % 200), back = reversed(&flow);
+
+		send_flow(rig, i / 200 == 1 ? &back : &flow, i);
+		if (i % 60 == 59)
+			send_burst(rig);
+	}
+	memset(queue_of, 0xff, sizeof(queue_of));
+	for (uint16_t queue = 0; queue < QUEUES; queue++) {
+		uint32_t count = memory_counts(rig->ports[0], queue).kept;
+		uint32_t last = 0;
+
+		/* None is silent, and none has more than twice its share. */
+		assert_in_range(count, 600 / QUEUES / 2, 600 / QUEUES * 2);
+		sum += count;
+		for (uint32_t i = 0; i < count; i++) {
+			uint32_t mark = mark_of(memory_sent(rig->ports[0], queue, i));
+
+			assert_true(i == 0 || mark > last);
+			last = mark;
+			if (queue_of[mark % 200] < 0)
+				queue_of[mark % 200] = queue;
+			assert_int_equal(queue_of[mark % 200], queue);
+		}
+	}
+	assert_int_equal(sum, 600);
+	assert_int_equal(counters_of(rig, 0).packets, 600);
+	rig_free(rig);
+}
+
+/* A guest that has enabled queues 1 and 6 alone gets everything there. */
+static void only_enabled_queues(void **state)
+{
+	static const uint16_t enabled[] = { 6, 1 };
+	struct rig *rig = rig_new(1, QUEUES);
+
+	(void)state;
+	memory_connect(rig->ports[0], enabled, 2, NEEDS_ALL);
+	for (uint32_t i = 0; i < 60; i++) {
+		struct packet_flow flow = flow_of(i);
+
+		send_flow(rig, &flow, i);
+	}
+	send_burst(rig);
+	assert_int_equal(memory_counts(rig->ports[0], 1).sent + memory_counts(rig->ports[0], 6).sent,
+			 60);
+	assert_in_range(memory_counts(rig->ports[0], 1).sent, 10, 50);
+	/* And with one alone, that one, wherever it is. */
+	memory_connect(rig->ports[0], enabled, 1, NEEDS_ALL);
+	memory_forget(rig->ports[0], 6);
+	for (uint32_t i = 0; i < 60; i++) {
+		struct packet_flow flow = flow_of(i);
+
+		send_flow(rig, &flow, i);
+	}
+	send_burst(rig);
+	assert_int_equal(memory_counts(rig->ports[0], 6).kept, 60);
+	assert_int_equal(counters_of(rig, 0).packets, 120);
+	rig_free(rig);
+}
+
+/* One queue that is full costs its own flows only. */
+static void a_full_queue_is_alone(void **state)
+{
+	struct rig *rig = rig_new(1, QUEUES);
+	uint32_t expected;
+
+	(void)state;
+	for (uint32_t i = 0; i < 64; i++) {
+		struct packet_flow flow = flow_of(i);
+
+		send_flow(rig, &flow, i);
+	}
+	send_burst(rig);
+	expected = memory_counts(rig->ports[0], 3).sent;
+	assert_true(expected > 0);
+	memory_set_room(rig->ports[0], 3, 0);
+	for (uint32_t i = 0; i < 64; i++) {
+		struct packet_flow flow = flow_of(i);
+
+		send_flow(rig, &flow, i);
+	}
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_RING_FULL], expected);
+	assert_int_equal(rig->ports[0]->queues[3].counters[0].tx.dropped[DROP_RING_FULL], expected);
+	rig_free(rig);
+}
+
+/* ---- notices ---- */
+
+static void each_queue_is_told_once_a_burst(void **state)
+{
+	struct rig *rig = rig_new(2, 1);
+
+	(void)state;
+	memory_set_wants(rig->ports[1], PORT_TX, true);
+	for (unsigned int i = 0; i < 10; i++) {
+		send_marked(rig, 0, 'a', 60);
+		send_marked(rig, 1, 'b', 60);
+	}
+	send_burst(rig);
+	assert_int_equal(memory_counts(rig->ports[0], 0).notified[PORT_TX], 0);
+	worker_notify(rig->worker);
+	assert_int_equal(memory_counts(rig->ports[0], 0).notified[PORT_TX], 1);
+	assert_int_equal(memory_counts(rig->ports[1], 0).notified[PORT_TX], 1);
+	/* Only who wanted it counts as told. */
+	assert_int_equal(counters_of(rig, 0).notifications, 0);
+	assert_int_equal(counters_of(rig, 1).notifications, 1);
+	worker_notify(rig->worker);
+	assert_int_equal(memory_counts(rig->ports[1], 0).notified[PORT_TX], 1);
+	rig_free(rig);
+}
+
+/* A burst that is flooded to more queues than the list of notices holds. */
+static void floods_tell_everybody(void **state)
+{
+	struct rig *rig = rig_new(20, 32);
+	uint32_t sent = 0, told = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < BURST_MAX; i++) {
+		struct packet_flow flow = flow_of(i);
+		struct frame *frame;
+
+		packet_udp(rig->bytes, &flow, 60);
+		frame = add(rig, rig->bytes, 60);
+		for (uint16_t port = 0; port < 20; port++)
+			stage(rig, frame, port);
+	}
+	send_burst(rig);
+	assert_true(rig->worker->notice_count < NOTICES_MAX); /* one is left for the receiving queue */
+	worker_notify(rig->worker);
+	for (uint16_t port = 0; port < 20; port++) {
+		assert_int_equal(counters_of(rig, port).packets, BURST_MAX);
+		for (uint16_t queue = 0; queue < 32; queue++) {
+			struct memory_counts counts = memory_counts(rig->ports[port], queue);
+
+			sent += counts.sent > 0;
+			told += counts.notified[PORT_TX];
+			assert_int_equal(counts.notified[PORT_TX], counts.sent > 0);
+		}
+	}
+	assert_int_equal(told, sent);
+	assert_true(sent > NOTICES_MAX);
+	rig_free(rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(delivers),
+		cmocka_unit_test(refuses_what_was_not_negotiated),
+		cmocka_unit_test(each_offload_by_itself),
+		cmocka_unit_test(not_connected),
+		cmocka_unit_test(connection_is_lost),
+		cmocka_unit_test(ring_full),
+		cmocka_unit_test(too_long),
+		cmocka_unit_test(a_flow_has_one_queue),
+		cmocka_unit_test(only_enabled_queues),
+		cmocka_unit_test(a_full_queue_is_alone),
+		cmocka_unit_test(each_queue_is_told_once_a_burst),
+		cmocka_unit_test(floods_tell_everybody),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bridge/fdb.c and fdb.h: learning, moving, ageing, giving way; readers that race with the writer; and the
+ * learners' rings.
+ */
+#include "bridge/fdb.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "packets.h"
+
+static fdb_key_t key_of(uint64_t mac, uint16_t vlan)
+{
+	uint8_t bytes[6];
+
+	packet_mac(bytes, mac);
+	return fdb_key(bytes, vlan);
+}
+
+/* Numbers that look random and are the same in every run. */
+static uint64_t scramble(uint64_t value)
+{
+	value += 0x9e3779b97f4a7c15ull;
+	value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9ull;
+	value = (value ^ value >> 27) * 0x94d049bb133111ebull;
+	return value ^ value >> 31;
+}
+
+static fdb_key_t random_key(uint64_t number)
+{
+	return key_of(scramble(number) & 0xfeffffffffffull, 0);
+}
+
+static struct fdb *table(uint32_t capacity, uint32_t ageing)
+{
+	struct fdb *fdb = fdb_new(capacity, ageing);
+
+	assert_non_null(fdb);
+	return fdb;
+}
+
+static void learns_and_finds(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	const fdb_key_t zero = key_of(0, 0), one = key_of(0x525400000001, 0);
+
+	(void)state;
+	assert_int_equal(fdb_lookup(fdb, one), FDB_NO_PORT);
+	assert_int_equal(fdb_lookup(fdb, zero), FDB_NO_PORT);
+	assert_int_equal(fdb_learn(fdb, one, 7, 1), 0);
+	assert_int_equal(fdb_learn(fdb, zero, FDB_PORT_MAX, 1), 0);
+	assert_int_equal(fdb_lookup(fdb, one), 7);
+	assert_int_equal(fdb_lookup(fdb, zero), FDB_PORT_MAX);
+	/* The same address in another VLAN is another entry. */
+	assert_int_equal(fdb_lookup(fdb, key_of(0x525400000001, 1)), FDB_NO_PORT);
+	assert_int_equal(fdb_learn(fdb, key_of(0x525400000001, 4095), 8, 1), 0);
+	assert_int_equal(fdb_lookup(fdb, key_of(0x525400000001, 4095)), 8);
+	assert_int_equal(fdb_lookup(fdb, one), 7);
+	assert_int_equal(fdb->entries, 3);
+	assert_int_equal(fdb->counters.learned, 3);
+	/* Once more changes nothing. */
+	assert_int_equal(fdb_learn(fdb, one, 7, 1), 0);
+	assert_int_equal(fdb->entries, 3);
+	assert_int_equal(fdb->counters.learned, 3);
+	assert_int_equal(fdb->counters.moved, 0);
+	fdb_free(fdb);
+	fdb_free(NULL);
+}
+
+static void moves(void **state)
+{
+	struct fdb *fdb = table(64, 10);
+	const fdb_key_t key = key_of(0x525400000001, 5);
+
+	(void)state;
+	fdb_learn(fdb, key, 1, 100);
+	assert_int_equal(fdb_learn(fdb, key, 2, 108), 0);
+	assert_int_equal(fdb_lookup(fdb, key), 2);
+	assert_int_equal(fdb->entries, 1);
+	assert_int_equal(fdb->counters.learned, 1);
+	assert_int_equal(fdb->counters.moved, 1);
+	/* Moving was a sign of life. */
+	fdb_age(fdb, 117, fdb->mask + 1);
+	assert_int_equal(fdb_lookup(fdb, key), 2);
+	fdb_free(fdb);
+}
+
+/* Where an entry stands, or NULL. */
+static struct fdb_bucket *place_of(const struct fdb *fdb, fdb_key_t key, unsigned int *slot)
+{
+	for (uint32_t b = 0; b <= fdb->mask; b++)
+		for (*slot = 0; *slot < FDB_BUCKET_ENTRIES; (*slot)++)
+			if (fdb->buckets[b].key[*slot] == key)
+				return &fdb->buckets[b];
+	return NULL;
+}
+
+static void make_static(struct fdb *fdb, fdb_key_t key)
+{
+	unsigned int slot;
+	struct fdb_bucket *bucket = place_of(fdb, key, &slot);
+
+	assert_non_null(bucket);
+	bucket->fixed |= (uint8_t)(1u << slot);
+}
+
+static void static_entries_stay(void **state)
+{
+	struct fdb *fdb = table(64, 10);
+	const fdb_key_t key = key_of(0x525400000001, 0);
+
+	(void)state;
+	fdb_learn(fdb, key, 1, 0);
+	make_static(fdb, key);
+	assert_int_equal(fdb_learn(fdb, key, 2, 0), 0);
+	assert_int_equal(fdb_lookup(fdb, key), 1);
+	assert_int_equal(fdb->counters.moved, 0);
+	fdb_age(fdb, 1000, fdb->mask + 1);
+	assert_int_equal(fdb_lookup(fdb, key), 1);
+	/* And a learned entry that takes the place of one that was static is not static itself. */
+	fdb_forget_port(fdb, 1);
+	assert_int_equal(fdb_lookup(fdb, key), FDB_NO_PORT);
+	fdb_learn(fdb, key, 3, 0);
+	assert_int_equal(fdb_learn(fdb, key, 4, 0), 0);
+	assert_int_equal(fdb_lookup(fdb, key), 4);
+	fdb_free(fdb);
+}
+
+static void ages(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	const fdb_key_t silent = key_of(1, 0), alive = key_of(2, 0), ahead = key_of(3, 0);
+
+	(void)state;
+	/* Around the wrap of the 16-bit clock. */
+	fdb_learn(fdb, silent, 1, 65400);
+	fdb_learn(fdb, alive, 2, 65400);
+	fdb_learn(fdb, ahead, 3, 65400);
+	assert_int_equal(fdb_refresh(fdb, alive, 65500), 2);
+	fdb_age(fdb, 65400 + 299 - 65536, fdb->mask + 1);
+	assert_int_equal(fdb->entries, 3);
+	/* A worker's clock that is a second ahead makes nobody 65,535 seconds old. */
+	assert_int_equal(fdb_refresh(fdb, ahead, 65400 + 301 - 65536), 3);
+	fdb_age(fdb, 65400 + 300 - 65536, fdb->mask + 1);
+	assert_int_equal(fdb_lookup(fdb, silent), FDB_NO_PORT);
+	assert_int_equal(fdb_lookup(fdb, alive), 2);
+	assert_int_equal(fdb_lookup(fdb, ahead), 3);
+	assert_int_equal(fdb->entries, 2);
+	assert_int_equal(fdb->counters.aged, 1);
+	fdb_free(fdb);
+}
+
+static void ageing_of_zero_keeps(void **state)
+{
+	struct fdb *fdb = table(64, 0);
+
+	(void)state;
+	fdb_learn(fdb, key_of(1, 0), 1, 0);
+	for (unsigned int now = 0; now < 65536; now += 1000)
+		fdb_age(fdb, (uint16_t)now, fdb->mask + 1);
+	assert_int_equal(fdb_lookup(fdb, key_of(1, 0)), 1);
+	fdb_free(fdb);
+}
+
+static void ageing_goes_round(void **state)
+{
+	struct fdb *fdb = table(1024, 10);
+	uint32_t left;
+
+	(void)state;
+	for (uint64_t i = 0; i < 512; i++)
+		fdb_learn(fdb, random_key(i), 1, 0);
+	fdb_age(fdb, 100, (fdb->mask + 1) / 2);
+	left = fdb->entries;
+	assert_in_range(left, 150, 350);
+	fdb_age(fdb, 100, (fdb->mask + 1) / 2);
+	assert_int_equal(fdb->entries, 0);
+	assert_int_equal(fdb->counters.aged, 512);
+	fdb_free(fdb);
+}
+
+static void forgets_a_port(void **state)
+{
+	struct fdb *fdb = table(1024, 300);
+
+	(void)state;
+	for (uint64_t i = 0; i < 600; i++)
+		fdb_learn(fdb, random_key(i), (uint16_t)(i % 3), 0);
+	fdb_forget_port(fdb, 1);
+	assert_int_equal(fdb->entries, 400);
+	for (uint64_t i = 0; i < 600; i++)
+		assert_int_equal(fdb_lookup(fdb, random_key(i)), i % 3 == 1 ? FDB_NO_PORT : i % 3);
+	fdb_free(fdb);
+}
+
+static void keep_entry(void *argument, const struct fdb_entry *entry)
+{
+	struct fdb_entry *entries = argument;
+
+	assert_true(entry->port < 3);
+	assert_int_equal(entries[entry->port].age, 0);
+	entries[entry->port] = *entry;
+}
+
+static void walks(void **state)
+{
+	static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0xab, 0xcd, 0xef };
+	struct fdb_entry found[3] = { { .port = 0 } };
+	struct fdb *fdb = table(64, 300);
+
+	(void)state;
+	fdb_learn(fdb, fdb_key(mac, 0), 0, 95);
+	fdb_learn(fdb, fdb_key(mac, 4094), 1, 90);
+	fdb_learn(fdb, key_of(0xffffffffffff, 1), 2, 101);
+	make_static(fdb, fdb_key(mac, 4094));
+	fdb_walk(fdb, 100, keep_entry, found);
+	assert_memory_equal(found[0].mac, mac, 6);
+	assert_int_equal(found[0].vlan, 0);
+	assert_int_equal(found[0].age, 5);
+	assert_false(found[0].fixed);
+	assert_memory_equal(found[1].mac, mac, 6);
+	assert_int_equal(found[1].vlan, 4094);
+	assert_int_equal(found[1].age, 10);
+	assert_true(found[1].fixed);
+	assert_memory_equal(found[2].mac, "\xff\xff\xff\xff\xff\xff", 6);
+	assert_int_equal(found[2].vlan, 1);
+	assert_int_equal(found[2].age, 0);
+	fdb_free(fdb);
+}
+
+/* Fills keys[] with addresses that may stand in the same two buckets and nowhere else. */
+static void rivals(const struct fdb *fdb, fdb_key_t *keys, unsigned int count)
+{
+	uint64_t first = fdb_hash(random_key(0));
+
+	for (uint64_t i = 0; count > 0; i++) {
+		uint64_t hash = fdb_hash(random_key(i));
+
+		if (fdb_first(fdb, hash) != fdb_first(fdb, first) ||
+		    fdb_second(fdb, hash) != fdb_second(fdb, first))
+			continue;
+		*keys++ = random_key(i);
+		count--;
+	}
+}
+
+static void the_greediest_gives_way(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	fdb_key_t keys[14];
+
+	(void)state;
+	rivals(fdb, keys, 14);
+	assert_ptr_not_equal(fdb_first(fdb, fdb_hash(keys[0])), fdb_second(fdb, fdb_hash(keys[0])));
+	/* Port 1 holds seven of ten, and key 5 is its oldest; a worker just refreshed key 6. */
+	for (unsigned int i = 0; i < 10; i++)
+		fdb_learn(fdb, keys[i], i < 3 ? 2 : 1, (uint16_t)(i < 3 ? 10 : 50));
+	assert_int_equal(fdb_refresh(fdb, keys[5], 40), 1);
+	assert_int_equal(fdb_refresh(fdb, keys[6], 101), 1);
+	assert_int_equal(fdb->counters.evicted, 0);
+	assert_int_equal(fdb_learn(fdb, keys[10], 3, 100), 0);
+	assert_int_equal(fdb->counters.evicted, 1);
+	assert_int_equal(fdb_lookup(fdb, keys[5]), FDB_NO_PORT);
+	assert_int_equal(fdb_lookup(fdb, keys[10]), 3);
+	for (unsigned int i = 0; i < 10; i++)
+		if (i != 5)
+			assert_int_equal(fdb_lookup(fdb, keys[i]), i < 3 ? 2 : 1);
+	/* A port that floods the table with addresses evicts its own, not the quiet neighbours'. */
+	for (unsigned int i = 11; i < 14; i++)
+		assert_int_equal(fdb_learn(fdb, keys[i], 1, 100), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(fdb_lookup(fdb, keys[i]), 2);
+	assert_int_equal(fdb_lookup(fdb, keys[10]), 3);
+	assert_int_equal(fdb_lookup(fdb, keys[6]), 1);
+	assert_int_equal(fdb->entries, 10);
+	fdb_free(fdb);
+}
+
+static void static_entries_do_not_give_way(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	fdb_key_t keys[12];
+
+	(void)state;
+	rivals(fdb, keys, 12);
+	for (unsigned int i = 0; i < 10; i++) {
+		fdb_learn(fdb, keys[i], 1, 0);
+		make_static(fdb, keys[i]);
+	}
+	assert_int_equal(fdb_learn(fdb, keys[10], 2, 0), -ENOSPC);
+	assert_int_equal(fdb->counters.refused, 1);
+	assert_int_equal(fdb->counters.evicted, 0);
+	assert_int_equal(fdb_lookup(fdb, keys[10]), FDB_NO_PORT);
+	for (unsigned int i = 0; i < 10; i++)
+		assert_int_equal(fdb_lookup(fdb, keys[i]), 1);
+	fdb_free(fdb);
+}
+
+/* Full buckets push an entry to the other bucket where it may stand, with all that belongs to it. */
+static void full_buckets_make_room(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	struct fdb_bucket *first, *second, *bucket;
+	fdb_key_t keys[10], guest = 0;
+	unsigned int slot;
+
+	(void)state;
+	rivals(fdb, keys, 10);
+	first = fdb_first(fdb, fdb_hash(keys[0]));
+	second = fdb_second(fdb, fdb_hash(keys[0]));
+	/* One that begins in the rivals' first bucket, and could stand in a third. */
+	for (uint64_t i = 0; guest == 0; i++) {
+		uint64_t hash = fdb_hash(random_key(i));
+
+		if (fdb_first(fdb, hash) == first && fdb_second(fdb, hash) != second &&
+		    fdb_second(fdb, hash) != first)
+			guest = random_key(i);
+	}
+	fdb_learn(fdb, guest, 5, 33);
+	make_static(fdb, guest);
+	for (unsigned int i = 0; i < 10; i++)
+		assert_int_equal(fdb_learn(fdb, keys[i], 1, 0), 0);
+	assert_int_equal(fdb->counters.evicted, 0);
+	assert_int_equal(fdb->entries, 11);
+	for (unsigned int i = 0; i < 10; i++)
+		assert_int_equal(fdb_lookup(fdb, keys[i]), 1);
+	assert_int_equal(fdb_lookup(fdb, guest), 5);
+	/* Still static, and as old as it was. */
+	assert_int_equal(fdb_learn(fdb, guest, 6, 0), 0);
+	assert_int_equal(fdb_lookup(fdb, guest), 5);
+	bucket = place_of(fdb, guest, &slot);
+	assert_ptr_not_equal(bucket, first);
+	assert_int_equal(bucket->age[slot], 33);
+	fdb_free(fdb);
+}
+
+static void never_more_than_its_capacity(void **state)
+{
+	struct fdb *fdb = table(256, 300);
+
+	(void)state;
+	for (uint64_t i = 0; i < 5000; i++) {
+		assert_int_equal(fdb_learn(fdb, random_key(i), (uint16_t)(i % 4), (uint16_t)(i / 64)),
+				 0);
+		assert_int_equal(fdb_lookup(fdb, random_key(i)), i % 4);
+		assert_true(fdb->entries <= 256);
+	}
+	assert_int_equal(fdb->entries, 256);
+	assert_int_equal(fdb->counters.evicted, 5000 - 256);
+	assert_int_equal(fdb->counters.refused, 0);
+	fdb_free(fdb);
+}
+
+/*
+ * Sets of addresses as they are met: numbered hosts, one router in many VLANs, cards of one maker,
+ * containers, and no order at all. All of them fit up to the table's capacity.
+ */
+static fdb_key_t typical_key(unsigned int pattern, uint32_t i)
+{
+	switch (pattern) {
+	case 0:
+		return key_of(0x525400000000 + i, 0);
+	case 1:
+		return key_of(0x525400000000 + (i >> 12), i & 0xfff);
+	case 2:
+		return key_of(0x001b21000000 + i * 16, 0);
+	case 3:
+		return key_of(0x0242ac110000 + (i & 0xffff), (uint16_t)(10 + (i >> 16)));
+	case 4:
+		return key_of(0x020000000000 | (uint64_t)i << 8, 0);
+	case 5:
+		return key_of(0x020000000000 | (uint64_t)i << 16, 0);
+	default:
+		return random_key(i);
+	}
+}
+
+static void typical_addresses_fit(void **state)
+{
+	static const uint32_t capacities[] = { 64, 256, 1024, 4096, 65536 };
+
+	(void)state;
+	for (unsigned int c = 0; c < sizeof(capacities) / sizeof(capacities[0]); c++) {
+		for (unsigned int pattern = 0; pattern < 7; pattern++) {
+			struct fdb *fdb = table(capacities[c], 300);
+
+			for (uint32_t i = 0; i < capacities[c]; i++)
+				fdb_learn(fdb, typical_key(pattern, i), (uint16_t)(i % 1000), 0);
+			if (fdb->counters.evicted > 0)
+				fail_msg("%u of %u addresses of pattern %u had to go",
+					 (unsigned int)fdb->counters.evicted, capacities[c], pattern);
+			assert_int_equal(fdb->entries, capacities[c]);
+			fdb_free(fdb);
+		}
+	}
+}
+
+static void a_million_fit(void **state)
+{
+	struct fdb *fdb = table(FDB_CAPACITY_MAX, 300);
+
+	(void)state;
+	for (uint32_t i = 0; i < FDB_CAPACITY_MAX; i++)
+		fdb_learn(fdb, random_key(i), (uint16_t)(i % 1000), 0);
+	assert_int_equal(fdb->entries, FDB_CAPACITY_MAX);
+	assert_int_equal(fdb->counters.evicted, 0);
+	for (uint32_t i = 0; i < FDB_CAPACITY_MAX; i++)
+		if (fdb_lookup(fdb, random_key(i)) != i % 1000)
+			fail_msg("address %u is not where it should be", i);
+	fdb_free(fdb);
+}
+
+/* The second refresh in a second must not store: the page is read-only by then. */
+static void refreshes_once_a_second(void **state)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	struct fdb *fdb = table(65536, 300);
+	struct fdb_bucket *bucket = NULL;
+	unsigned int slot = 0;
+	fdb_key_t key = 0;
+	void *start = NULL;
+
+	(void)state;
+	/* An entry on a page that holds nothing but buckets. */
+	for (uint64_t i = 0; start == NULL; i++) {
+		key = random_key(i);
+		fdb_learn(fdb, key, 1, 100);
+		bucket = place_of(fdb, key, &slot);
+		if (bucket > fdb->buckets + 1000 && bucket < fdb->buckets + 20000)
+			start = (void *)((uintptr_t)bucket / page * page);
+	}
+	assert_int_equal(fdb_refresh(fdb, key, 101), 1);
+	assert_int_equal(bucket->age[slot], 101);
+	assert_int_equal(mprotect(start, page, PROT_READ), 0);
+	assert_int_equal(fdb_refresh(fdb, key, 101), 1);
+	assert_int_equal(fdb_lookup(fdb, key), 1);
+	assert_int_equal(mprotect(start, page, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(fdb_refresh(fdb, key, 102), 1);
+	assert_int_equal(bucket->age[slot], 102);
+	assert_int_equal(fdb_refresh(fdb, key_of(1, 1), 102), FDB_NO_PORT);
+	fdb_free(fdb);
+}
+
+/* ---- readers that race with the writer ---- */
+
+#define RACE_KEYS 64
+#define RACE_MS 400
+
+struct race {
+	struct fdb *fdb;
+	fdb_key_t keys[RACE_KEYS];
+	uint32_t stop;
+};
+
+struct reader {
+	struct race *race;
+	pthread_t thread;
+	uint64_t found, missed, wrong;
+};
+
+static uint16_t port_of(unsigned int key)
+{
+	return (uint16_t)(100 + key);
+}
+
+static void *read_always(void *argument)
+{
+	struct reader *reader = argument;
+	struct race *race = reader->race;
+
+	for (unsigned int i = 0; !__atomic_load_n(&race->stop, __ATOMIC_RELAXED); i++) {
+		unsigned int key = i % RACE_KEYS;
+		uint16_t port = i & 1024 ? fdb_refresh(race->fdb, race->keys[key], (uint16_t)i)
+					 : fdb_lookup(race->fdb, race->keys[key]);
+
+		if (port == port_of(key))
+			reader->found++;
+		else if (port == FDB_NO_PORT)
+			reader->missed++;
+		else
+			reader->wrong++;
+	}
+	return NULL;
+}
+
+static long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000L + now.tv_nsec / 1000000;
+}
+
+/*
+ * Many addresses compete for two buckets, so that each slot goes from one to the other and back as fast
+ * as the writer can: whoever reads port and key apart from each other is caught.
+ */
+static void readers_never_get_anothers_port(void **state)
+{
+	struct race race = { .fdb = table(64, 300) };
+	struct reader readers[2] = { { .race = &race }, { .race = &race } };
+	uint64_t found = 0, learned;
+	long end;
+
+	(void)state;
+	rivals(race.fdb, race.keys, RACE_KEYS);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&readers[i].thread, NULL, read_always, &readers[i]), 0);
+	end = now_ms() + RACE_MS;
+	for (uint64_t i = 0; now_ms() < end; i++) {
+		for (unsigned int burst = 0; burst < 1000; burst++) {
+			unsigned int key = (unsigned int)(scramble(i * 1000 + burst) % RACE_KEYS);
+
+			fdb_learn(race.fdb, race.keys[key], port_of(key), (uint16_t)i);
+			if (burst % 64 == 0)
+				fdb_forget_port(race.fdb, port_of(key));
+		}
+	}
+	__atomic_store_n(&race.stop, 1, __ATOMIC_RELAXED);
+	for (unsigned int i = 0; i < 2; i++) {
+		pthread_join(readers[i].thread, NULL);
+		assert_int_equal(readers[i].wrong, 0);
+		found += readers[i].found;
+	}
+	/* The race must have taken place. */
+	learned = race.fdb->counters.learned;
+	assert_true(found > 1000);
+	assert_true(learned > 1000);
+	assert_true(race.fdb->counters.evicted > 1000);
+	fdb_free(race.fdb);
+}
+
+/* ---- the learners' rings ---- */
+
+static struct learner *learner_new(void)
+{
+	struct learner *learner = aligned_alloc(64, sizeof(*learner));
+
+	assert_non_null(learner);
+	memset(learner, 0, sizeof(*learner));
+	return learner;
+}
+
+static void learner_posts_once(void **state)
+{
+	struct learner *learner = learner_new();
+	struct fdb *fdb = table(64, 300);
+	const fdb_key_t key = key_of(0x525400000001, 0);
+
+	(void)state;
+	assert_int_equal(learner_drain(learner, fdb, 0), 0);
+	for (int i = 0; i < 100; i++)
+		learner_post(learner, key, 1);
+	assert_int_equal(learner_drain(learner, fdb, 7), 1);
+	assert_int_equal(fdb_lookup(fdb, key), 1);
+	/* Another port is news, and so is the first one after it. */
+	learner_post(learner, key, 2);
+	learner_post(learner, key, 1);
+	assert_int_equal(learner_drain(learner, fdb, 7), 2);
+	assert_int_equal(fdb_lookup(fdb, key), 1);
+	assert_int_equal(fdb->counters.moved, 2);
+	/* What has been forgotten is posted again. */
+	learner_post(learner, key, 1);
+	assert_int_equal(learner_drain(learner, fdb, 7), 0);
+	learner_forget(learner);
+	learner_post(learner, key, 1);
+	assert_int_equal(learner_drain(learner, fdb, 7), 1);
+	assert_int_equal(learner->overflowed, 0);
+	free(learner);
+	fdb_free(fdb);
+}
+
+/* The memory of what was posted must not take one address at one port for another at another. */
+static void learner_confuses_nobody(void **state)
+{
+	struct learner *learner = learner_new();
+
+	(void)state;
+	/* Both share a place in that memory once in 64 pairs. */
+	for (uint64_t i = 0; i < 2000; i++) {
+		const uint64_t mac = scramble(i) & 0xfeffffffffffull;
+
+		for (unsigned int bit = 0; bit < 48; bit++) {
+			learner_forget(learner);
+			learner_post(learner, key_of(mac, 0), 0);
+			learner_post(learner, key_of(mac ^ 1ull << bit, 0), 1);
+			assert_int_equal(learner->head - learner->tail, 2);
+			learner->tail = learner->head;
+		}
+	}
+	free(learner);
+}
+
+static void learner_overflows(void **state)
+{
+	struct learner *learner = learner_new();
+	struct fdb *fdb = table(4096, 300);
+
+	(void)state;
+	/* An index that is about to wrap, as after 4 G addresses. */
+	learner->head = UINT32_MAX - 10;
+	learner->tail = UINT32_MAX - 10;
+	for (uint64_t i = 0; i < LEARNER_SLOTS + 5; i++)
+		learner_post(learner, random_key(i), 3);
+	assert_int_equal(learner->overflowed, 5);
+	/* Not remembered as posted: it counts again, and is posted as soon as there is room. */
+	learner_post(learner, random_key(LEARNER_SLOTS), 3);
+	assert_int_equal(learner->overflowed, 6);
+	assert_int_equal(learner_drain(learner, fdb, 0), LEARNER_SLOTS);
+	assert_int_equal(fdb->entries, LEARNER_SLOTS);
+	assert_int_equal(fdb_lookup(fdb, random_key(LEARNER_SLOTS)), FDB_NO_PORT);
+	learner_post(learner, random_key(LEARNER_SLOTS), 3);
+	assert_int_equal(learner_drain(learner, fdb, 0), 1);
+	assert_int_equal(fdb_lookup(fdb, random_key(LEARNER_SLOTS)), 3);
+	free(learner);
+	fdb_free(fdb);
+}
+
+#define STREAM 200000
+
+static void *post_stream(void *argument)
+{
+	struct learner *learner = argument;
+
+	for (uint64_t i = 0; i < STREAM;) {
+		uint64_t before = counter_read(&learner->overflowed);
+
+		learner_post(learner, key_of(i, 0), (uint16_t)(i & FDB_PORT_MAX));
+		i += counter_read(&learner->overflowed) == before;
+	}
+	return NULL;
+}
+
+/* A worker posts while the control thread drains: each address arrives once, with its own port. */
+static void learner_passes_between_threads(void **state)
+{
+	struct learner *learner = learner_new();
+	struct fdb *fdb = table(FDB_CAPACITY_MAX, 0);
+	unsigned int count = 0;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, post_stream, learner), 0);
+	while (count < STREAM)
+		count += learner_drain(learner, fdb, 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(count, STREAM);
+	assert_int_equal(fdb->entries, STREAM);
+	assert_int_equal(fdb->counters.moved, 0);
+	for (uint64_t i = 0; i < STREAM; i++)
+		if (fdb_lookup(fdb, key_of(i, 0)) != (i & FDB_PORT_MAX))
+			fail_msg("address %u got another's port", (unsigned int)i);
+	free(learner);
+	fdb_free(fdb);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(learns_and_finds),
+		cmocka_unit_test(moves),
+		cmocka_unit_test(static_entries_stay),
+		cmocka_unit_test(ages),
+		cmocka_unit_test(ageing_of_zero_keeps),
+		cmocka_unit_test(ageing_goes_round),
+		cmocka_unit_test(forgets_a_port),
+		cmocka_unit_test(walks),
+		cmocka_unit_test(the_greediest_gives_way),
+		cmocka_unit_test(static_entries_do_not_give_way),
+		cmocka_unit_test(full_buckets_make_room),
+		cmocka_unit_test(never_more_than_its_capacity),
+		cmocka_unit_test(typical_addresses_fit),
+		cmocka_unit_test(a_million_fit),
+		cmocka_unit_test(refreshes_once_a_second),
+		cmocka_unit_test(readers_never_get_anothers_port),
+		cmocka_unit_test(learner_posts_once),
+		cmocka_unit_test(learner_confuses_nobody),
+		cmocka_unit_test(learner_overflows),
+		cmocka_unit_test(learner_passes_between_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

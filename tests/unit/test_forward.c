@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * bridge/forward.c: each verdict and each reason to drop, what is staged for whom, and that the ledger
+ * balances after each burst.
+ */
+#include "bridge/forward.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "packets.h"
+
+#define PORTS 8
+#define BROADCAST 0xffffffffffff
+
+/* Port 5 is a free number; all others are there and are flooded. */
+struct fixture {
+	struct forward forward;
+	struct forward_table table;
+	struct forward_port facts[PORTS];
+	uint16_t flood[PORTS];
+	uint16_t staged[PORTS];
+	struct stage stages[PORTS];
+	struct rx_counters counters;
+	struct fdb *fdb;
+	struct learner *learner;
+	struct burst *burst;
+};
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	if (fixture == NULL)
+		return -1;
+	fixture->fdb = fdb_new(64, 300);
+	fixture->learner = aligned_alloc(64, sizeof(*fixture->learner));
+	fixture->burst = burst_new();
+	if (fixture->fdb == NULL || fixture->learner == NULL || fixture->burst == NULL)
+		return -1;
+	memset(fixture->learner, 0, sizeof(*fixture->learner));
+	fixture->table = (struct forward_table){ PORTS, 0, fixture->facts, fixture->flood,
+						 fixture->fdb };
+	for (uint16_t i = 0; i < PORTS; i++) {
+		if (i == 5)
+			continue;
+		fixture->facts[i].present = true;
+		fixture->flood[fixture->table.flood_count++] = i;
+	}
+	fixture->forward = (struct forward){ .table = &fixture->table, .learner = fixture->learner,
+					     .staged = fixture->staged, .stages = fixture->stages };
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fdb_free(fixture->fdb);
+	free(fixture->learner);
+	burst_free(fixture->burst);
+	free(fixture);
+	return 0;
+}
+
+static fdb_key_t key_of(uint64_t mac)
+{
+	uint8_t bytes[6];
+
+	packet_mac(bytes, mac);
+	return fdb_key(bytes, 0);
+}
+
+static uint64_t host(uint16_t number)
+{
+	return 0x525400000000 + number;
+}
+
+/* Adds a frame to the burst as a port type would, 60 bytes of it. */
+static struct frame *add(struct fixture *fixture, uint64_t to, uint64_t from)
+{
+	struct frame *frame = &fixture->burst->frames[fixture->burst->count++];
+
+	memset(frame, 0, sizeof(*frame));
+	frame_drop(frame, DROP_NO_DESTINATION);
+	frame->segments = 1;
+	frame->length = 60;
+	frame->head_length = 60;
+	packet_ethernet(frame->head, to, from, 60);
+	return frame;
+}
+
+static uint64_t dropped(const struct fixture *fixture)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < DROP_COUNT; i++)
+		sum += fixture->counters.dropped[i];
+	return sum;
+}
+
+/* Forwards the burst and checks what must be true of any. */
+static void forward(struct fixture *fixture, uint16_t from)
+{
+	const struct rx_counters *counters = &fixture->counters;
+	const struct rx_counters before = *counters;
+	uint64_t bytes = 0, staged = 0;
+
+	for (uint16_t i = 0; i < fixture->burst->count; i++)
+		bytes += fixture->burst->frames[i].length;
+	forward_burst(&fixture->forward, fixture->burst, from, &fixture->counters);
+	assert_int_equal(counters->packets - before.packets, fixture->burst->count);
+	assert_int_equal(counters->bytes - before.bytes, bytes);
+	assert_int_equal(counters->packets,
+			 counters->forwarded + counters->flooded + dropped(fixture));
+	for (uint16_t i = 0; i < fixture->forward.staged_count; i++) {
+		assert_true(fixture->stages[fixture->staged[i]].count > 0);
+		assert_int_not_equal(fixture->staged[i], from);
+		assert_int_not_equal(fixture->staged[i], 5);
+		for (uint16_t j = 0; j < i; j++)
+			assert_int_not_equal(fixture->staged[i], fixture->staged[j]);
+	}
+	for (uint16_t i = 0; i < PORTS; i++)
+		staged += fixture->stages[i].count;
+	assert_int_equal(staged, counters->forwarded - before.forwarded + counters->copies -
+				 before.copies);
+}
+
+/* What egress does once the stages have been looked at. */
+static void next_burst(struct fixture *fixture)
+{
+	for (uint16_t i = 0; i < PORTS; i++)
+		fixture->stages[i].count = 0;
+	fixture->forward.staged_count = 0;
+	burst_reset(fixture->burst);
+}
+
+static void known_destination(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *frame = add(fixture, host(2), host(1));
+
+	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	forward(fixture, 1);
+	assert_int_equal(frame->verdict, VERDICT_FORWARD);
+	assert_int_equal(frame->destination, 2);
+	assert_int_equal(frame->port, 1);
+	assert_int_equal(fixture->counters.forwarded, 1);
+	assert_int_equal(fixture->forward.staged_count, 1);
+	assert_int_equal(fixture->staged[0], 2);
+	assert_int_equal(fixture->stages[2].count, 1);
+	assert_ptr_equal(fixture->stages[2].frames[0], frame);
+	assert_int_equal(fixture->counters.copies, 0);
+}
+
+/* All ports but the one it came from, each once. */
+static void check_flooded(struct fixture *fixture, const struct frame *frame, uint16_t from)
+{
+	assert_int_equal(frame->verdict, VERDICT_FLOOD);
+	assert_int_equal(fixture->counters.flooded, 1);
+	assert_int_equal(fixture->counters.copies, PORTS - 2);
+	for (uint16_t i = 0; i < PORTS; i++) {
+		assert_int_equal(fixture->stages[i].count, i != from && i != 5);
+		if (fixture->stages[i].count > 0)
+			assert_ptr_equal(fixture->stages[i].frames[0], frame);
+	}
+}
+
+static void unknown_destination(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *frame = add(fixture, host(77), host(1));
+
+	forward(fixture, 1);
+	check_flooded(fixture, frame, 1);
+}
+
+static void broadcast_and_multicast(void **state)
+{
+	static const uint64_t groups[] = { BROADCAST, 0x01005e000001, 0x333300000001,
+					   /* close to the link-local groups, but none */
+					   0x0180c2000010, 0x0180c20001ff, 0x0180c3000000,
+					   0x0380c2000000 };
+	struct fixture *fixture = *state;
+
+	for (unsigned int i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+		struct frame *frame = add(fixture, groups[i], host(3));
+
+		/* Even if somebody were to claim the address. */
+		fdb_learn(fixture->fdb, key_of(groups[i]), 2, 0);
+		memset(&fixture->counters, 0, sizeof(fixture->counters));
+		forward(fixture, 3);
+		check_flooded(fixture, frame, 3);
+		next_burst(fixture);
+	}
+}
+
+static void number_without_port(void **state)
+{
+	static const uint16_t numbers[] = { 5, PORTS, FDB_PORT_MAX };
+	struct fixture *fixture = *state;
+
+	/* The table may know a number for a while whose port is gone, or is not in this snapshot yet. */
+	for (unsigned int i = 0; i < 3; i++) {
+		struct frame *frame = add(fixture, host(9), host(1));
+
+		fdb_learn(fixture->fdb, key_of(host(9)), numbers[i], 0);
+		memset(&fixture->counters, 0, sizeof(fixture->counters));
+		forward(fixture, 1);
+		check_flooded(fixture, frame, 1);
+		next_burst(fixture);
+	}
+}
+
+static void check_dropped(struct fixture *fixture, const struct frame *frame, enum drop reason)
+{
+	assert_int_equal(frame->verdict, VERDICT_DROP);
+	assert_int_equal(frame->drop, reason);
+	assert_int_equal(fixture->counters.dropped[reason], 1);
+	assert_int_equal(dropped(fixture), 1);
+	assert_int_equal(fixture->forward.staged_count, 0);
+}
+
+static void hairpin(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *frame = add(fixture, host(2), host(1));
+
+	fdb_learn(fixture->fdb, key_of(host(2)), 1, 0);
+	forward(fixture, 1);
+	check_dropped(fixture, frame, DROP_HAIRPIN);
+}
+
+static void link_local(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (unsigned int last = 0; last <= 0x0f; last++) {
+		struct frame *frame = add(fixture, 0x0180c2000000 + last, host(1));
+
+		memset(&fixture->counters, 0, sizeof(fixture->counters));
+		forward(fixture, 1);
+		check_dropped(fixture, frame, DROP_LINK_LOCAL);
+		next_burst(fixture);
+	}
+}
+
+static void bad_source(void **state)
+{
+	static const uint64_t sources[] = { 0, BROADCAST, 0x010000000000, 0x333300000001 };
+	struct fixture *fixture = *state;
+
+	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		struct frame *frame = add(fixture, host(2), sources[i]);
+
+		memset(&fixture->counters, 0, sizeof(fixture->counters));
+		forward(fixture, 1);
+		check_dropped(fixture, frame, DROP_BAD_SOURCE);
+		next_burst(fixture);
+	}
+	/* And it is not learned: a group as a source would catch that group's frames. */
+	assert_int_equal(fixture->learner->head, 0);
+}
+
+static void too_short(void **state)
+{
+	static const uint16_t lengths[] = { 0, 1, 6, 13 };
+	struct fixture *fixture = *state;
+	struct frame *frame;
+
+	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		frame = add(fixture, host(2), host(1));
+		frame->length = lengths[i];
+		frame->head_length = lengths[i];
+		memset(&fixture->counters, 0, sizeof(fixture->counters));
+		forward(fixture, 1);
+		check_dropped(fixture, frame, DROP_TOO_SHORT);
+		next_burst(fixture);
+	}
+	assert_int_equal(fixture->learner->head, 0);
+	/* A bare header is a frame. */
+	frame = add(fixture, host(2), host(1));
+	frame->length = ETHERNET_HEADER;
+	frame->head_length = ETHERNET_HEADER;
+	forward(fixture, 1);
+	assert_int_equal(frame->verdict, VERDICT_FORWARD);
+}
+
+/* What the port or the offload check dropped keeps its reason, whatever its bytes say. */
+static void dropped_before(void **state)
+{
+	static const enum drop reasons[] = { DROP_MALFORMED, DROP_TOO_LONG, DROP_BAD_OFFLOAD };
+	struct fixture *fixture = *state;
+
+	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		struct frame *frame = add(fixture, host(2), host(1));
+
+		frame_drop(frame, reasons[i]);
+		memset(&fixture->counters, 0, sizeof(fixture->counters));
+		forward(fixture, 1);
+		check_dropped(fixture, frame, reasons[i]);
+		next_burst(fixture);
+	}
+	assert_int_equal(fixture->learner->head, 0);
+}
+
+static void nobody_else(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *frame = add(fixture, BROADCAST, host(1));
+
+	fixture->table.flood_count = 1; /* port 0 */
+	forward(fixture, 0);
+	check_dropped(fixture, frame, DROP_NO_DESTINATION);
+}
+
+static void learns(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->forward.now = 50;
+	fdb_learn(fixture->fdb, key_of(host(1)), 1, 10);
+	fdb_learn(fixture->fdb, key_of(host(2)), 2, 10);
+	/* Known there: refreshed, nothing to say. */
+	add(fixture, BROADCAST, host(1));
+	forward(fixture, 1);
+	assert_int_equal(fixture->learner->head, 0);
+	fdb_age(fixture->fdb, 320, fixture->fdb->mask + 1);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(1))), 1);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(2))), FDB_NO_PORT);
+	next_burst(fixture);
+	/* New, and moved. Frames that are dropped for their destination tell of their source too. */
+	add(fixture, BROADCAST, host(3));
+	add(fixture, host(1), host(1));
+	forward(fixture, 4);
+	assert_int_equal(fixture->learner->head, 2);
+	assert_int_equal(learner_drain(fixture->learner, fixture->fdb, 60), 2);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(3))), 4);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(1))), 4);
+}
+
+/* Frames of one flow are answered alike; one of another flow in between changes nothing for them. */
+static void neighbours(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *frames[BURST_MAX];
+
+	for (uint16_t i = 1; i < 5; i++)
+		fdb_learn(fixture->fdb, key_of(host(i)), i, 0);
+	frames[0] = add(fixture, host(2), host(1));
+	frames[1] = add(fixture, host(2), host(1));
+	frames[2] = add(fixture, BROADCAST, host(1));
+	frames[3] = add(fixture, host(2), host(1));
+	frames[4] = add(fixture, host(1), host(1)); /* hairpin */
+	frames[5] = add(fixture, host(2), 0);       /* bad source */
+	frames[6] = add(fixture, host(3), host(9)); /* another source */
+	frames[7] = add(fixture, host(9), host(1)); /* unknown */
+	frames[8] = add(fixture, host(4), host(1));
+	frames[9] = add(fixture, host(4), host(8));
+	frames[10] = add(fixture, host(2), host(1));
+	forward(fixture, 1);
+	assert_int_equal(fixture->counters.forwarded, 7);
+	assert_int_equal(fixture->counters.flooded, 2);
+	assert_int_equal(fixture->counters.dropped[DROP_HAIRPIN], 1);
+	assert_int_equal(fixture->counters.dropped[DROP_BAD_SOURCE], 1);
+	/* In order, the flooded ones among them. */
+	assert_int_equal(fixture->stages[2].count, 6);
+	assert_ptr_equal(fixture->stages[2].frames[0], frames[0]);
+	assert_ptr_equal(fixture->stages[2].frames[1], frames[1]);
+	assert_ptr_equal(fixture->stages[2].frames[2], frames[2]);
+	assert_ptr_equal(fixture->stages[2].frames[3], frames[3]);
+	assert_ptr_equal(fixture->stages[2].frames[4], frames[7]);
+	assert_ptr_equal(fixture->stages[2].frames[5], frames[10]);
+	assert_int_equal(fixture->stages[3].count, 3);
+	assert_ptr_equal(fixture->stages[3].frames[1], frames[6]);
+	assert_int_equal(fixture->stages[4].count, 4);
+	assert_ptr_equal(fixture->stages[4].frames[2], frames[8]);
+	assert_ptr_equal(fixture->stages[4].frames[3], frames[9]);
+	/* The two new sources, once each. */
+	assert_int_equal(fixture->learner->head, 2);
+}
+
+/* The last burst's answers are not this one's: the table may have changed in between. */
+static void bursts_do_not_remember(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *frame;
+
+	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	add(fixture, host(2), host(1));
+	forward(fixture, 1);
+	next_burst(fixture);
+	fdb_learn(fixture->fdb, key_of(host(2)), 3, 0);
+	frame = add(fixture, host(2), host(1));
+	forward(fixture, 1);
+	assert_int_equal(frame->destination, 3);
+}
+
+static void full_burst_is_flooded(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (int i = 0; i < BURST_MAX; i++)
+		add(fixture, BROADCAST, host(1))->segments = 3;
+	forward(fixture, 1);
+	assert_int_equal(fixture->counters.flooded, BURST_MAX);
+	assert_int_equal(fixture->counters.copies, BURST_MAX * (PORTS - 2));
+	assert_int_equal(fixture->counters.segments, BURST_MAX * 3);
+	for (uint16_t port = 0; port < PORTS; port++) {
+		if (port == 1 || port == 5)
+			continue;
+		assert_int_equal(fixture->stages[port].count, BURST_MAX);
+		for (int i = 0; i < BURST_MAX; i++)
+			assert_ptr_equal(fixture->stages[port].frames[i], &fixture->burst->frames[i]);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(known_destination),
+		TEST(unknown_destination),
+		TEST(broadcast_and_multicast),
+		TEST(number_without_port),
+		TEST(hairpin),
+		TEST(link_local),
+		TEST(bad_source),
+		TEST(too_short),
+		TEST(dropped_before),
+		TEST(nobody_else),
+		TEST(learns),
+		TEST(neighbours),
+		TEST(bursts_do_not_remember),
+		TEST(full_burst_is_flooded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
