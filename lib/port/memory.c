@@ -219,6 +219,12 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	return burst->count;
 }
 
+static void rx_expect(struct port_queue *queue, bool again)
+{
+	lock_queue(queue->port, queue->index)->counts.expected[again]++;
+	unlock(queue->port);
+}
+
 static void rx_release(struct port_queue *queue)
 {
 	struct memory_queue *own = lock_queue(queue->port, queue->index);
@@ -456,6 +462,7 @@ const struct port_ops memory_ops = {
 	.status = status,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
+	.rx_expect = rx_expect,
 	.rx_release = rx_release,
 	.tx_burst = tx_burst,
 	.notify = notify,

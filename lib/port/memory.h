@@ -46,7 +46,8 @@ struct memory_counts {
 	uint32_t unreleased;     /* taken, not released yet */
 	uint32_t sent;           /* taken from the switch */
 	uint32_t kept;           /* of these, copies that memory_sent shows */
-	uint32_t notified[2];    /* by enum port_direction: that ops->notify was called */
+	uint32_t notified[2];    /* calls of ops->notify, by enum port_direction */
+	uint32_t expected[2];    /* calls of ops->rx_expect: first ones, and those that came again */
 };
 
 extern const struct port_ops memory_ops;
