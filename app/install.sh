@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# What ringway needs from Debian's packages, and a function that installs what is missing of it. Sourced
-# by app/run.sh and tests/run.sh; runs nothing by itself.
+# What ringway needs from Debian's packages, and a function that installs what is missing of it.
+# Sourced by app/run.sh and tests/run.sh; runs nothing by itself.
 
 # To build and run the switch.
 build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansson-dev libevent-dev"
@@ -9,7 +9,7 @@ build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansso
 test_packages="libcmocka-dev clang python3 python3-pytest dpdk-dev qemu-system-x86 iperf3 ethtool
 busybox-static cpio"
 
-# install_packages NAME... : installs those that are missing; calls the package manager for no other.
+# install_packages NAME...: installs those that are missing; without any it makes no call.
 install_packages() {
     missing=
     for package; do

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds ringway into build/ and runs all its tests: sudo sh tests/run.sh [full]
-# Installs what is missing first (app/install.sh). `full` runs the unit and fuzz suites once more, built
-# by clang with the address and undefined behaviour sanitizers into build-sanitize/.
+# Installs what is missing first (app/install.sh). `full` runs the unit and fuzz suites once more,
+# built by clang with the address and undefined behaviour sanitizers into build-sanitize/.
 # The last line is "N passed, N failed"; the exit status is 1 when a test failed or none ran.
 set -u
 
@@ -40,7 +40,7 @@ run_suites() {
     rm -f "$results"
     meson test -C "$directory" --no-rebuild --print-errorlogs "$@"
     [ -f "$results" ] || return 1
-    # One JSON object a line. A skipped test neither passed nor failed; an expected failure is a pass.
+    # One JSON object a line. A skipped test neither passed nor failed, an expected failure passed.
     counts=$(/usr/bin/python3 -c '
 import json, sys
 results = [json.loads(line)["result"] for line in open(sys.argv[1])]

@@ -74,8 +74,8 @@ static void add_entry(void *argument, const struct fdb_entry *entry)
 	if (entry->port < list->control->port_count)
 		port = list->control->ports[entry->port].model->name;
 	mac_format(entry->mac, mac);
-	json_array_append_new(list->list, json_pack("{s:i, s:s, s:s?, s:b, s:i}", "vlan", entry->vlan,
-						    "mac", mac, "port", port, "static",
+	json_array_append_new(list->list, json_pack("{s:i, s:s, s:s?, s:b, s:i}", "vlan",
+						    entry->vlan, "mac", mac, "port", port, "static",
 						    entry->fixed, "age", (int)entry->age));
 }
 

@@ -47,8 +47,9 @@ static json_t *bursts_to_json(const struct worker_counters *counters)
 		char name[16];
 
 		snprintf(name, sizeof(name), "%u", 1u << class);
-		json_object_set_new(object, name,
-				    json_integer((json_int_t)counter_read(&counters->bursts[class])));
+		json_object_set_new(
+			object, name,
+			json_integer((json_int_t)counter_read(&counters->bursts[class])));
 	}
 	return object;
 }

@@ -121,11 +121,12 @@ static int check_worker_cpus(const struct model *model, const cpu_set_t *allowed
 	for (uint32_t i = 0; i < model->worker_count; i++) {
 		char value[16];
 
-		if (model->workers[i].cpu < CPU_SETSIZE && CPU_ISSET(model->workers[i].cpu, allowed))
+		if (model->workers[i].cpu < CPU_SETSIZE &&
+		    CPU_ISSET(model->workers[i].cpu, allowed))
 			continue;
 		snprintf(value, sizeof(value), "%u", model->workers[i].cpu);
-		error_set(err, ERROR_INVALID, EINVAL, "workers[%u]: CPU %s is not there or not allowed", i,
-			  value);
+		error_set(err, ERROR_INVALID, EINVAL,
+			  "workers[%u]: CPU %s is not there or not allowed", i, value);
 		error_detail(err, "workers", "cpu", value, accepted);
 		return -EINVAL;
 	}
@@ -143,7 +144,8 @@ static void format_lcores(const struct model *model, const cpu_set_t *allowed, c
 	for (uint32_t i = 0; i < model->worker_count; i++)
 		CPU_CLR(model->workers[i].cpu, &control);
 	if (CPU_COUNT(&control) == 0) {
-		log_warning("ringwayd", "no CPU is left beside the workers': control shares theirs");
+		log_warning("ringwayd",
+			    "no CPU is left beside the workers': control shares theirs");
 		control = *allowed;
 	}
 	format_cpus(&control, cpus, sizeof(cpus));
@@ -153,7 +155,9 @@ static void format_lcores(const struct model *model, const cpu_set_t *allowed, c
 					 model->workers[i].cpu);
 }
 
-/* A name of its own for each control socket keeps instances apart, and is the same after a restart. */
+/*
+ * A name of its own for each control socket keeps instances apart, and is the same after a restart.
+ */
 static unsigned int hash_path(const char *path)
 {
 	unsigned int hash = 2166136261u;
@@ -163,12 +167,43 @@ static unsigned int hash_path(const char *path)
 	return hash;
 }
 
+/* One line, or several, that DPDK logs: to our log, as a VMM can cause them without end. */
+static ssize_t log_of_dpdk(void *cookie, const char *text, size_t size)
+{
+	size_t length = size;
+
+	(void)cookie;
+	while (length > 0 && text[length - 1] == '\n')
+		length--;
+	if (length > 0)
+		LOG_LIMITED(LOG_WARNING, "dpdk", "%.*s", (int)length, text);
+	return (ssize_t)size;
+}
+
+static void take_over_log(void)
+{
+	const cookie_io_functions_t functions = { .write = log_of_dpdk };
+	FILE *stream = fopencookie(NULL, "w", functions);
+
+	if (stream == NULL)
+		return;
+	setvbuf(stream, NULL, _IOLBF, 0);
+	rte_openlog_stream(stream);
+}
+
 int options_start_eal(const struct options *options, const struct model *model, struct error *err)
 {
 	static char lcores[1024], heap[16], prefix[32];
 	static char *arguments[EAL_ARGUMENTS_MAX + 1];
-	char *own[] = { (char *)"ringwayd", (char *)"--no-pci", (char *)"--no-huge", (char *)"-m", heap,
-			(char *)"--file-prefix", prefix, (char *)"--lcores", lcores,
+	char *own[] = { (char *)"ringwayd",
+			(char *)"--no-pci",
+			(char *)"--no-huge",
+			(char *)"-m",
+			heap,
+			(char *)"--file-prefix",
+			prefix,
+			(char *)"--lcores",
+			lcores,
 			(char *)"--log-level=lib.*:warning" };
 	const int own_count = sizeof(own) / sizeof(own[0]);
 	cpu_set_t allowed;
@@ -192,5 +227,6 @@ int options_start_eal(const struct options *options, const struct model *model, 
 	if (rte_eal_init(own_count + options->eal_argc, arguments) < 0)
 		return error_set(err, ERROR_SYSTEM, rte_errno, "DPDK's EAL did not start: %s",
 				 rte_strerror(rte_errno));
+	take_over_log();
 	return 0;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The writer's side of the forwarding database, and the learners' rings; bridge/fdb.h is the contract. */
+/*
+ * The writer's side of the forwarding database, and the learners' rings; bridge/fdb.h is the
+ * contract.
+ */
 #include "bridge/fdb.h"
 
 #include <errno.h>
@@ -55,8 +58,8 @@ static void entry_clear(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int
 }
 
 /*
- * The key is stored last, and was 0 before: a reader that sees it sees its port. One that saw the key
- * that stood here before, and sees this port, sees the new version too.
+ * The key is stored last, and was 0 before: a reader that sees it sees its port. One that saw the
+ * key that stood here before, and sees this port, sees the new version too.
  */
 static void entry_set(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot, fdb_key_t key,
 		      uint16_t port, uint16_t second)
@@ -143,7 +146,10 @@ static int displace(struct fdb *fdb, struct fdb_bucket *bucket)
 			other = fdb_second(fdb, hash);
 		if (free_slot(other, &slot) == 0)
 			continue;
-		/* For a moment it stands in both: only a reader that is between the two may miss it. */
+		/*
+		 * For a moment it stands in both: only a reader that is between the two may miss
+		 * it.
+		 */
 		entry_set(fdb, other, slot, bucket->key[i], bucket->port[i],
 			  __atomic_load_n(&bucket->age[i], __ATOMIC_RELAXED));
 		other->fixed |= (uint8_t)((bucket->fixed >> i & 1) << slot);

@@ -2,13 +2,14 @@
 /*
  * The forwarding database: (VLAN, MAC) to port, one table for all VLANs.
  *
- * Buckets are one cache line; an address may stand in either of two. One writer, the control thread, inserts,
- * moves, ages and deletes; workers look up without a lock and refresh an entry's age at most once a second.
- * A reader that races with the writer finds the entry or does not; it never gets another entry's port.
+ * Buckets are one cache line; an address may stand in either of two. One writer, the control
+ * thread, inserts, moves, ages and deletes; workers look up without a lock and refresh an entry's
+ * age at most once a second. A reader that races with the writer finds the entry or does not; it
+ * never gets another entry's port.
  *
  * Learning: a worker that sees an unknown or moved address puts it on its own single-producer ring
- * (learner); the control thread inserts what it finds there. When the ring is full the address is not
- * learned yet, and counted.
+ * (learner); the control thread inserts what it finds there. When the ring is full the address is
+ * not learned yet, and counted.
  */
 #pragma once
 
@@ -24,7 +25,10 @@
 #define FDB_NO_PORT 0xffff
 #define FDB_PORT_MAX 0x7fff
 
-/* MAC in the low 48 bits as read from the frame (first byte lowest), VLAN above. Never 0: see fdb_key. */
+/*
+ * MAC in the low 48 bits as read from the frame (first byte lowest), VLAN above. Never 0: see
+ * fdb_key.
+ */
 typedef uint64_t fdb_key_t;
 
 /* One cache line. w: control, but age also workers; r: workers and control. */
@@ -34,7 +38,7 @@ struct fdb_bucket {
 	uint16_t age[FDB_BUCKET_ENTRIES]; /* second of the last refresh, modulo 65,536 */
 	uint8_t fixed;                    /* bit i: entry i is static */
 	uint8_t spare;
-	uint16_t version;                 /* counts new entries: a reader begins again when it changed */
+	uint16_t version;                 /* of new entries: readers begin again when it changed */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct fdb_bucket) == 64, "a bucket is one cache line");
@@ -67,11 +71,17 @@ struct fdb_entry {
 	uint32_t age; /* seconds since the last refresh */
 };
 
-/* capacity: entries, 64 to 1,048,576; ageing: seconds, 0 to 65,000, 0 keeps for ever. NULL: no memory. */
+/*
+ * capacity: entries, 64 to 1,048,576; ageing: seconds, 0 to 65,000, 0 keeps for ever. NULL: no
+ * memory.
+ */
 struct fdb *fdb_new(uint32_t capacity, uint32_t ageing);
 void fdb_free(struct fdb *fdb);
 
-/* The key of six bytes in a frame. The guarding bit keeps an all-zero address apart from a free slot. */
+/*
+ * The key of six bytes in a frame. The guarding bit keeps an all-zero address apart from a free
+ * slot.
+ */
 static inline fdb_key_t fdb_key(const uint8_t *mac, uint16_t vlan)
 {
 	uint32_t low;
@@ -83,8 +93,8 @@ static inline fdb_key_t fdb_key(const uint8_t *mac, uint16_t vlan)
 }
 
 /*
- * A bit of a product depends only on those below it. Folding the key first lets the VLAN and the last
- * bytes of the address, which differ most, reach all bits that are used.
+ * A bit of a product depends only on those below it. Folding the key first lets the VLAN and the
+ * last bytes of the address, which differ most, reach all bits that are used.
  */
 static inline uint64_t fdb_hash(fdb_key_t key)
 {
@@ -113,8 +123,8 @@ static inline uint16_t fdb_bucket_find(const struct fdb_bucket *bucket, fdb_key_
 	uint16_t port, version;
 
 	/*
-	 * The key alone would not do: between two looks at it its slot may have been another entry's,
-	 * and its own again.
+	 * The key alone would not do: between two looks at it its slot may have been another
+	 * entry's, and its own again.
 	 */
 	do {
 		port = FDB_NO_PORT;
@@ -144,8 +154,8 @@ static inline uint16_t fdb_lookup(const struct fdb *fdb, fdb_key_t key)
 }
 
 /*
- * The same for a source address, whose age is set to `now` (seconds) unless it is that already: at most
- * one store a second and address, for a line that other workers read.
+ * The same for a source address, whose age is set to `now` (seconds) unless it is that already: at
+ * most one store a second and address, for a line that other workers read.
  */
 static inline uint16_t fdb_refresh(struct fdb *fdb, fdb_key_t key, uint16_t now)
 {
@@ -166,13 +176,16 @@ static inline uint16_t fdb_refresh(struct fdb *fdb, fdb_key_t key, uint16_t now)
 }
 
 /*
- * Learns or moves an address. Control thread. A static entry is not moved. When the table is full, or
- * both buckets are and none of their entries can stand elsewhere, the oldest entry of the port that holds
- * most there gives way. Returns 0, or -ENOSPC where only static entries are in the way (counted as refused).
+ * Learns or moves an address. Control thread. A static entry is not moved. When the table is full,
+ * or both buckets are and none of their entries can stand elsewhere, the oldest entry of the port
+ * that holds most there gives way. Returns 0, or -ENOSPC where only static entries are in the way
+ * (counted as refused).
  */
 int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now);
 
-/* Removes learned entries not refreshed for the ageing time; looks at a part of the table a call. */
+/*
+ * Removes learned entries not refreshed for the ageing time; looks at a part of the table a call.
+ */
 void fdb_age(struct fdb *fdb, uint16_t now, uint32_t buckets);
 
 /* Removes all entries of a port. Control thread. */

@@ -79,7 +79,8 @@ static void decide(struct forward *forward, struct frame *frame, uint16_t port)
 }
 
 /* Adds the burst's verdicts to the ledger. */
-static void count_verdicts(struct forward *forward, struct burst *burst, struct rx_counters *counters)
+static void count_verdicts(struct forward *forward, struct burst *burst,
+			   struct rx_counters *counters)
 {
 	uint64_t bytes = 0, segments = 0, forwarded = 0, flooded = 0, copies = 0;
 
@@ -143,7 +144,9 @@ void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 
 		if (sources[i] == 0)
 			continue;
-		/* Neighbours in a burst are mostly of one flow: then the last answer is theirs too. */
+		/*
+		 * Neighbours in a burst are mostly of one flow: then the last answer is theirs too.
+		 */
 		if (sources[i] != last_source) {
 			last_source = sources[i];
 			if (fdb_refresh(fdb, last_source, forward->now) != from)

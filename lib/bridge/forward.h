@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Forwarding: gives each frame of a burst a verdict and stages it by destination. It transmits nothing,
- * allocates nothing, and sees ports only as an array of facts (forward_port) that is part of the
- * snapshot.
+ * Forwarding: gives each frame of a burst a verdict and stages it by destination. It transmits
+ * nothing, allocates nothing, and sees ports only as an array of facts (forward_port) that is part
+ * of the snapshot.
  *
  * The burst is worked on in passes: first all keys are made and their buckets asked for, then all
  * lookups are done. Learning uses the table as it was at the start of the burst.
  *
- * Called by a worker on its own burst; the table is read-only, the fdb is read and its ages refreshed.
+ * Called by a worker on its own burst; the table is read-only, the fdb is read and its ages
+ * refreshed.
  */
 #pragma once
 
@@ -60,8 +61,8 @@ struct forward {
 };
 
 /*
- * Decides on all frames of the burst, which came from port `from` and passed vnet_check or are drops
- * already, and counts them. Afterwards the stages name who gets what.
+ * Decides on all frames of the burst, which came from port `from` and passed vnet_check or are
+ * drops already, and counts them. Afterwards the stages name who gets what.
  */
 void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 		   struct rx_counters *counters);

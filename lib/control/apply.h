@@ -2,9 +2,10 @@
 /*
  * Applying a model: the running switch as the control thread sees it.
  *
- * Apply opens what the model names, builds a snapshot off to the side, publishes it with one release
- * store and retires the old one; workers are neither stopped nor waited for. A port that the world does not
- * let us open (a permission, a path) is down with its reason and is tried again; the others run.
+ * Apply opens what the model names, builds a snapshot off to the side, publishes it with one
+ * release store and retires the old one; workers are neither stopped nor waited for. A port that
+ * the world does not let us open (a permission, a path) is down with its reason and is tried again;
+ * the others run.
  *
  * Control thread, all of it.
  */

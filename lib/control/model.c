@@ -200,7 +200,8 @@ static int parse_ports(struct model *model, const json_t *list, struct error *er
 	size_t count = json_array_size(list);
 
 	if (count > PORTS_MAX)
-		return error_set(err, ERROR_LIMIT, E2BIG, "%zu ports; at most %d", count, PORTS_MAX);
+		return error_set(err, ERROR_LIMIT, E2BIG, "%zu ports; at most %d", count,
+				 PORTS_MAX);
 	model->ports = calloc(count + 1, sizeof(*model->ports));
 	if (model->ports == NULL)
 		return out_of_memory(err);
@@ -215,8 +216,9 @@ static int parse_ports(struct model *model, const json_t *list, struct error *er
 		for (size_t other = 0; other < i; other++) {
 			if (strcmp(model->ports[other].name, port->name) != 0)
 				continue;
-			error_set(err, ERROR_INVALID, EEXIST, "ports[%zu]: the name %s is taken by ports[%zu]",
-				  i, port->name, other);
+			error_set(err, ERROR_INVALID, EEXIST,
+				  "ports[%zu]: the name %s is taken by ports[%zu]", i, port->name,
+				  other);
 			error_detail(err, "ports", "name", port->name, "a name that is not in use");
 			return -EEXIST;
 		}
@@ -230,7 +232,8 @@ static int parse_workers(struct model *model, const json_t *list, uint32_t defau
 	size_t count = list == NULL ? 0 : json_array_size(list);
 
 	if (count > 1) {
-		error_set(err, ERROR_INVALID, EINVAL, "more than one worker is not in this version");
+		error_set(err, ERROR_INVALID, EINVAL,
+			  "more than one worker is not in this version");
 		error_detail(err, "workers", NULL, NULL, "one worker");
 		return -EINVAL;
 	}
@@ -270,23 +273,39 @@ int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, 
 	return result;
 }
 
+static int load_file(const char *path, json_t **root, struct error *err)
+{
+	FILE *file = fopen(path, "re");
+	json_error_t fault;
+	int reason;
+
+	if (file == NULL)
+		return error_set(err, ERROR_SYSTEM, errno, "%s: %s", path, strerror(errno));
+	*root = json_loadf(file, JSON_REJECT_DUPLICATES, &fault);
+	/* A directory, say, opens but cannot be read. */
+	reason = ferror(file) ? errno : 0;
+	fclose(file);
+	if (*root == NULL && reason != 0)
+		return error_set(err, ERROR_SYSTEM, reason, "%s: %s", path, strerror(reason));
+	if (*root == NULL)
+		return error_set(err, ERROR_INVALID, EINVAL, "%s, line %d, column %d: %s", path,
+				 fault.line, fault.column, fault.text);
+	return 0;
+}
+
 int model_load(const char *path, uint32_t default_cpu, struct model **model, struct error *err)
 {
-	json_error_t fault;
-	json_t *root;
+	json_t *root = NULL;
 	int result;
 
-	if (path == NULL) {
+	if (path != NULL) {
+		result = load_file(path, &root, err);
+		if (result != 0)
+			return result;
+	} else {
 		root = json_object();
 		if (root == NULL)
 			return out_of_memory(err);
-	} else {
-		root = json_load_file(path, JSON_REJECT_DUPLICATES, &fault);
-		if (root == NULL && fault.line <= 0)
-			return error_set(err, ERROR_SYSTEM, ENOENT, "%s: %s", path, fault.text);
-		if (root == NULL)
-			return error_set(err, ERROR_INVALID, EINVAL, "%s, line %d, column %d: %s",
-					 path, fault.line, fault.column, fault.text);
 	}
 	result = model_parse(root, default_cpu, model, err);
 	json_decref(root);

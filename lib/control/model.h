@@ -47,7 +47,9 @@ struct model {
  */
 int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, struct error *err);
 
-/* The same from a file; NULL stands for an empty object. The error names line and column, or path. */
+/*
+ * The same from a file; NULL stands for an empty object. The error names line and column, or path.
+ */
 int model_load(const char *path, uint32_t default_cpu, struct model **model, struct error *err);
 
 void model_free(struct model *model);

@@ -3,15 +3,15 @@
  * A frame: one packet in flight, and a burst: what a worker takes from a queue in one go.
  *
  * A frame never outlives its burst. It is a slot of an array that belongs to the worker and is used
- * again for the next burst; nothing is allocated or freed per packet. Whoever must keep a frame longer
- * copies it.
+ * again for the next burst; nothing is allocated or freed per packet. Whoever must keep a frame
+ * longer copies it.
  *
- * The payload stays where the sender put it. Only the first bytes are copied aside, into `head`, so that
- * every decision is taken on bytes that a guest can no longer change. `views` point at the rest, in
- * the sender's memory: they are read once, while copying out, and never for a decision.
+ * The payload stays where the sender put it. Only the first bytes are copied aside, into `head`, so
+ * that every decision is taken on bytes that a guest can no longer change. `views` point at the
+ * rest, in the sender's memory: they are read once, while copying out, and never for a decision.
  *
- * Lengths are bytes of Ethernet without FCS. rx is into the switch from a port, tx out of it to a port.
- * A burst and its frames are touched by one worker only.
+ * Lengths are bytes of Ethernet without FCS. rx is into the switch from a port, tx out of it to a
+ * port. A burst and its frames are touched by one worker only.
  */
 #pragma once
 
@@ -25,7 +25,9 @@
 /* Frames of one burst. */
 #define BURST_MAX 64
 
-/* Copied aside of a plain frame, and of one with an offload header, whose parsing reaches further. */
+/*
+ * Copied aside of a plain frame, and of one with an offload header, whose parsing reaches further.
+ */
 #define FRAME_HEAD_PLAIN 128
 #define FRAME_HEAD_MAX 256
 
@@ -34,8 +36,9 @@
 #define FRAME_LENGTH_MAX (ETHERNET_HEADER + 8 + 65535)
 
 /*
- * Pieces of one frame behind its head. A Linux guest's 64 KiB frame has about 18, a DPDK guest's 33.
- * A frame in more pieces is gathered into the burst's scratch memory, which costs a second copy.
+ * Pieces of one frame behind its head. A Linux guest's 64 KiB frame has about 18, a DPDK guest's
+ * 33. A frame in more pieces is gathered into the burst's scratch memory, which costs a second
+ * copy.
  */
 #define FRAME_VIEWS_MAX 64
 #define BURST_VIEWS (BURST_MAX * 20)
@@ -89,7 +92,10 @@ struct burst {
 	struct view views[BURST_VIEWS + BURST_MAX];
 };
 
-/* What became of frames that were handed to a port; whatever is in none of the counts found no room. */
+/*
+ * What became of frames that were handed to a port; whatever is in none of the counts found no
+ * room.
+ */
 struct tx_outcome {
 	uint16_t packets;
 	uint16_t too_long;

@@ -23,10 +23,11 @@ static int skip_extensions(const struct frame *frame, struct transport *found)
 {
 	while (found->protocol == IPPROTO_HOPOPTS || found->protocol == IPPROTO_ROUTING ||
 	       found->protocol == IPPROTO_DSTOPTS) {
-		const uint8_t *header = frame->head + found->offset;
+		const uint8_t *header;
 
 		if (found->offset + 8 > frame->head_length)
 			return -EINVAL;
+		header = frame->head + found->offset;
 		found->protocol = header[0];
 		found->offset = (uint16_t)(found->offset + 8 + 8 * header[1]);
 	}

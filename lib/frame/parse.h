@@ -28,7 +28,8 @@ struct transport {
 int parse_transport(const struct frame *frame, struct transport *found);
 
 /*
- * A hash of the frame's addresses, protocol and ports that is the same in both directions; fragments
- * and other protocols go by addresses alone. For spreading flows over queues, not for tables.
+ * A hash of the frame's addresses, protocol and ports that is the same in both directions;
+ * fragments and other protocols go by addresses alone. For spreading flows over queues, not for
+ * tables.
  */
 uint32_t parse_flow_hash(const struct frame *frame);

@@ -17,10 +17,14 @@ static int gso_kind(uint8_t type, const struct transport *found, uint8_t *needs)
 	switch (type) {
 	case VIRTIO_NET_HDR_GSO_TCPV4:
 		*needs |= NEEDS_TSO4;
-		return found->ethertype == ETHERTYPE_IPV4 && found->protocol == IPPROTO_TCP ? 0 : -EINVAL;
+		return found->ethertype == ETHERTYPE_IPV4 && found->protocol == IPPROTO_TCP
+			       ? 0
+			       : -EINVAL;
 	case VIRTIO_NET_HDR_GSO_TCPV6:
 		*needs |= NEEDS_TSO6;
-		return found->ethertype == ETHERTYPE_IPV6 && found->protocol == IPPROTO_TCP ? 0 : -EINVAL;
+		return found->ethertype == ETHERTYPE_IPV6 && found->protocol == IPPROTO_TCP
+			       ? 0
+			       : -EINVAL;
 	case VIRTIO_NET_HDR_GSO_UDP:
 		*needs |= NEEDS_UFO;
 		return found->protocol == IPPROTO_UDP ? 0 : -EINVAL;
@@ -56,7 +60,8 @@ static int check_gso(struct frame *frame)
 
 	if (!(frame->needs & NEEDS_CHECKSUM) || vnet->gso_size == 0)
 		return -EINVAL;
-	if (parse_transport(frame, &found) != 0 || found.fragment || gso_kind(type, &found, &frame->needs) != 0)
+	if (parse_transport(frame, &found) != 0 || found.fragment ||
+	    gso_kind(type, &found, &frame->needs) != 0)
 		return -EINVAL;
 	headers = headers_length(frame, &found);
 	if (headers < 0 || vnet->csum_start != found.offset ||
@@ -91,7 +96,9 @@ int vnet_check(struct frame *frame, uint8_t allowed)
 	frame->needs = 0;
 	frame->segments = 1;
 
-	/* DATA_VALID and RSC_INFO are the device's words: a guest may not vouch for its own data. */
+	/*
+	 * DATA_VALID and RSC_INFO are the device's words: a guest may not vouch for its own data.
+	 */
 	vnet->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
 	if (vnet->flags) {
 		frame->needs = NEEDS_CHECKSUM;

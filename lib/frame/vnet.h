@@ -17,13 +17,13 @@
 #define VNET_SEGMENTS_MAX 2048
 
 /*
- * Checks frame->vnet against the frame's own headers (frame->head, frame->length) and against what the
- * sender may use (`allowed`, enum frame_needs). Sets frame->needs and frame->segments, masks the flags
- * to what a guest may say, and computes hdr_len itself.
+ * Checks frame->vnet against the frame's own headers (frame->head, frame->length) and against what
+ * the sender may use (`allowed`, enum frame_needs). Sets frame->needs and frame->segments, masks
+ * the flags to what a guest may say, and computes hdr_len itself.
  *
- * A partial checksum of a plain frame is checked by bounds only, as its field may belong to an inner
- * header; segmentation is checked against the parsed IP and TCP or UDP headers. A frame whose payload
- * is not longer than gso_size becomes a plain one.
+ * A partial checksum of a plain frame is checked by bounds only, as its field may belong to an
+ * inner header; segmentation is checked against the parsed IP and TCP or UDP headers. A frame whose
+ * payload is not longer than gso_size becomes a plain one.
  *
  * Returns 0, or -EINVAL where the frame must be dropped as DROP_BAD_OFFLOAD.
  * Any thread; touches nothing but the frame.

@@ -9,7 +9,9 @@
 
 #include "base/loop.h"
 
-/* A frame with its bytes. One on its way in has the bytes behind its head in pieces of their own. */
+/*
+ * A frame with its bytes. One on its way in has the bytes behind its head in pieces of their own.
+ */
 struct item {
 	STAILQ_ENTRY(item) next;
 	struct memory_frame frame;

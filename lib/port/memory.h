@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The memory port: a type for tests, within the process. What a test injects is received by the switch;
- * of what the switch sends, copies are kept for the test to look at.
+ * The memory port: a type for tests, within the process. What a test injects is received by the
+ * switch; of what the switch sends, copies are kept for the test to look at.
  *
- * It implements port/port.h as any type does, but no configuration can name it. Unlike the others it
- * allocates on the worker's side, piece by piece, so that a sanitizer sees who reads a byte too far or a
- * view after its release. The functions below may be called by any thread while a worker runs. All queues
- * are connected until a test says otherwise.
+ * It implements port/port.h as any type does, but no configuration can name it. Unlike the others
+ * it allocates on the worker's side, piece by piece, so that a sanitizer sees who reads a byte too
+ * far or a view after its release. The functions below may be called by any thread while a worker
+ * runs. All queues are connected until a test says otherwise.
  *
  *     struct port *port = memory_port_new("a", 0, 1, 1, NULL);
  *     memory_inject(port, 0, &(struct memory_frame){ .bytes = bytes, .length = 60 });
@@ -47,7 +47,7 @@ struct memory_counts {
 	uint32_t sent;           /* taken from the switch */
 	uint32_t kept;           /* of these, copies that memory_sent shows */
 	uint32_t notified[2];    /* calls of ops->notify, by enum port_direction */
-	uint32_t expected[2];    /* calls of ops->rx_expect: first ones, and those that came again */
+	uint32_t expected[2];    /* calls of ops->rx_expect: the first, and those again */
 };
 
 extern const struct port_ops memory_ops;
@@ -62,7 +62,9 @@ void memory_port_free(struct port *port);
 /* Has a copy of the frame received by the switch on this queue. Returns 0, -EINVAL or -ENOMEM. */
 int memory_inject(struct port *port, uint16_t queue, const struct memory_frame *frame);
 
-/* The queues that take frames from now on, with what their receiver accepts; none: not connected. */
+/*
+ * The queues that take frames from now on, with what their receiver accepts; none: not connected.
+ */
 void memory_connect(struct port *port, const uint16_t *queues, uint16_t count, uint8_t accepts);
 
 /* How many more frames a queue takes before it is full; UINT32_MAX: it never is. */

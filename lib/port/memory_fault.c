@@ -13,9 +13,11 @@
 /* Eight regions a port, for as many ports as the vhost library serves. */
 #define MAPPINGS_MAX (8 * 1024)
 
+#define PAGE 4096
+
 /*
- * The handler reads without a lock: `start` is stored last and cleared first, so an entry that it sees is
- * whole. A mapping that is being released is used by no thread any more.
+ * The handler reads without a lock: `start` is stored last and cleared first, so an entry that it
+ * sees is whole. A mapping that is being released is used by no thread any more.
  */
 struct mapping {
 	uintptr_t start; /* 0: free */
@@ -27,6 +29,10 @@ struct mapping {
 static struct mapping mappings[MAPPINGS_MAX];
 static unsigned int mapping_end; /* no entry in use from here on */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* What memory_fault_expect was told by this thread. */
+static __thread void (*expected_lost)(void *owner);
+static __thread void *expected_owner;
 
 static const struct mapping *find_mapping(uintptr_t address)
 {
@@ -41,24 +47,39 @@ static const struct mapping *find_mapping(uintptr_t address)
 	return NULL;
 }
 
+/* Puts anonymous memory in the place of what was lost. */
+static bool replace(void *start, size_t size)
+{
+	return mmap(start, size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+		    0) != MAP_FAILED;
+}
+
 static void handle(int number, siginfo_t *info, void *context)
 {
-	const struct mapping *mapping = find_mapping((uintptr_t)info->si_addr);
+	uintptr_t address = (uintptr_t)info->si_addr;
+	const struct mapping *mapping = find_mapping(address);
 	int saved = errno;
 
 	(void)context;
 	/*
-	 * All of the mapping goes, not the page alone: half a guest is of no use, and the next
-	 * access would fault again.
+	 * All of a guarded mapping goes, not the page alone: half a guest is of no use, and the
+	 * next access would fault again.
 	 */
-	if (mapping == NULL ||
-	    mmap((void *)mapping->start, mapping->size, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED) {
-		signal(number, SIG_DFL);
-		return; /* the access is repeated and ends the process */
-	}
-	mapping->lost(mapping->owner);
+	if (mapping != NULL && replace((void *)mapping->start, mapping->size))
+		mapping->lost(mapping->owner);
+	else if (mapping == NULL && expected_lost != NULL &&
+		 replace((void *)(address & ~(uintptr_t)(PAGE - 1)), PAGE))
+		expected_lost(expected_owner);
+	else
+		signal(number, SIG_DFL); /* the access is repeated and ends the process */
 	errno = saved;
+}
+
+void memory_fault_expect(void (*lost)(void *owner), void *owner)
+{
+	expected_owner = owner;
+	expected_lost = lost;
 }
 
 int memory_fault_init(void)

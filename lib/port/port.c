@@ -19,8 +19,8 @@ const struct port_ops *port_find_type(const char *type)
 	return NULL;
 }
 
-struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number, uint16_t queues,
-		      uint16_t workers, const struct port_host *host)
+struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
+		      uint16_t queues, uint16_t workers, const struct port_host *host)
 {
 	struct port *port = calloc(1, sizeof(*port) + queues * sizeof(port->queues[0]));
 

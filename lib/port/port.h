@@ -7,8 +7,8 @@
  * any worker whose frames go there.
  *
  * Life: the control thread makes the port (port_new), opens it (the type may do that on a thread of
- * its own), and publishes it in a snapshot. It goes away in the opposite order: a snapshot without it,
- * then port_close once no worker can see it, then port_free. A port that is open but has nobody
+ * its own), and publishes it in a snapshot. It goes away in the opposite order: a snapshot without
+ * it, then port_close once no worker can see it, then port_free. A port that is open but has nobody
  * connected is an ordinary state: rx finds nothing, tx counts `not_connected`.
  *
  * To write a new type: fill a `struct port_ops`, and add its address to the rows in port.c.
@@ -66,10 +66,10 @@ struct port_ops {
 	/* ---- control thread ---- */
 
 	/*
-	 * Makes the port reachable. `config` is valid during the call only. Returns 0 and later, on the
-	 * control thread, calls done(argument, fault): fault is NULL, or why it could not be opened
-	 * (then nothing is left behind). Returns -errno with err filled, and never calls done, where
-	 * that is known at once.
+	 * Makes the port reachable. `config` is valid during the call only. Returns 0 and later, on
+	 * the control thread, calls done(argument, fault): fault is NULL, or why it could not be
+	 * opened (then nothing is left behind). Returns -errno with err filled, and never calls
+	 * done, where that is known at once.
 	 */
 	int (*open)(struct port *port, const void *config, port_opened done, void *argument,
 		    struct error *err);
@@ -93,18 +93,23 @@ struct port_ops {
 
 	/*
 	 * The queue will be visited next: asks for what rx_burst will read, without waiting for it.
-	 * Called twice while another queue's burst is worked on, the second time later. NULL: nothing.
+	 * Called twice while another queue's burst is worked on, the second time later. NULL:
+	 * nothing.
 	 */
 	void (*rx_expect)(struct port_queue *queue, bool again);
 
-	/* Hands the buffers of the last rx_burst back to where they came from. Their views end here. */
+	/*
+	 * Hands the buffers of the last rx_burst back to where they came from. Their views end
+	 * here.
+	 */
 	void (*rx_release)(struct port_queue *queue);
 
 	/* ---- any worker, one at a time per queue ---- */
 
 	/*
-	 * Takes copies of the frames, as many as find room, in order. Returns 0 with the outcome filled,
-	 * or -ENOTCONN with nothing taken. The frames need nothing that is not in port->tx_accepts.
+	 * Takes copies of the frames, as many as find room, in order. Returns 0 with the outcome
+	 * filled, or -ENOTCONN with nothing taken. The frames need nothing that is not in
+	 * port->tx_accepts.
 	 */
 	int (*tx_burst)(struct port_queue *queue, struct frame *const *frames, uint16_t count,
 			struct tx_outcome *outcome);
@@ -135,7 +140,7 @@ struct port {
 
 	/* w: the type, while the tx side concerned is detached from all workers; r: workers */
 	uint32_t tx_accepts;            /* enum frame_needs that the receiver negotiated */
-	uint16_t tx_ready;              /* tx queues that frames are spread over; 0: not connected */
+	uint16_t tx_ready; /* tx queues that frames are spread over; 0: not connected */
 	uint16_t tx_map[PORT_QUEUES_MAX];
 
 	struct port_queue queues[];
@@ -149,8 +154,8 @@ extern const char port_types[];
  * A closed port of this type. queues: pairs, 1 to PORT_QUEUES_MAX; workers: how many may count.
  * Returns NULL without memory. Control thread.
  */
-struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number, uint16_t queues,
-		      uint16_t workers, const struct port_host *host);
+struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
+		      uint16_t queues, uint16_t workers, const struct port_host *host);
 void port_free(struct port *port);
 
 /* Sums the counters of all queues and workers. Any thread. */

@@ -20,7 +20,8 @@
 
 bool connection_is_active(const struct connection *connection)
 {
-	return __atomic_load_n(&connection->session->connections[0], __ATOMIC_ACQUIRE) == connection;
+	return __atomic_load_n(&connection->session->connections[0], __ATOMIC_ACQUIRE) ==
+	       connection;
 }
 
 void connection_set_fault(const struct connection *connection, const char *fault)
@@ -170,7 +171,8 @@ void rings_detach(struct connection *connection, uint16_t first, uint16_t last,
 void rings_detach_all(struct connection *connection, const char *reason)
 {
 	if (connection_is_active(connection))
-		rings_detach(connection, 0, (uint16_t)(connection->session->ring_count - 1), reason);
+		rings_detach(connection, 0, (uint16_t)(connection->session->ring_count - 1),
+			     reason);
 }
 
 /* The one place that attaches: makes the workers' rings what the state of the connection says. */
@@ -178,7 +180,8 @@ void rings_sync(struct connection *connection)
 {
 	struct session *session = connection->session;
 
-	if (!connection_is_active(connection) || !connection->running || !connection->memory_valid ||
+	if (!connection_is_active(connection) || !connection->running ||
+	    !connection->memory_valid ||
 	    __atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
 		return;
 	for (uint16_t i = 0; i < session->ring_count; i++)
@@ -188,8 +191,7 @@ void rings_sync(struct connection *connection)
 
 /* ---- memory ---- */
 
-/* In the fault handler: only atomic stores. The rings stay ours until the library's next callback. */
-static void lose_memory(void *owner)
+void memory_lose(void *owner)
 {
 	struct connection *connection = owner;
 	struct session *session = connection->session;
@@ -229,7 +231,7 @@ static const char *take_regions(struct connection *connection, const struct rte_
 
 		if (reason != NULL)
 			return reason;
-		if (memory_fault_guard(region->mmap_addr, region->mmap_size, lose_memory,
+		if (memory_fault_guard(region->mmap_addr, region->mmap_size, memory_lose,
 				       connection) != 0)
 			return "the switch guards no more memory regions";
 		memory->regions[i].guest = region->guest_phys_addr;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The rings and the memory of one connection, for vhost_session.c alone: what is attached, and when.
+ * The rings and the memory of one connection, for vhost_session.c alone: what is attached, and
+ * when.
  *
- * rings_sync is the one place that attaches; memory_take the one place that asks the library for its memory
- * table, for it may have none. All functions are called from the callbacks of one connection, of which the
- * library never runs two at once, and call nothing of the library that takes a lock.
+ * rings_sync is the one place that attaches; memory_take the one place that asks the library for
+ * its memory table, for it may have none. All functions are called from the callbacks of one
+ * connection, of which the library never runs two at once, and call nothing of the library that
+ * takes a lock.
  */
 #pragma once
 
@@ -41,8 +43,8 @@ void connection_set_fault(const struct connection *connection, const char *fault
 void rings_sync(struct connection *connection);
 
 /*
- * Detaches the rings first to last that are attached: publishes that they are gone, waits for all workers,
- * gives the indices back to the library. `reason` is a constant.
+ * Detaches the rings first to last that are attached: publishes that they are gone, waits for all
+ * workers, gives the indices back to the library. `reason` is a constant.
  */
 void rings_detach(struct connection *connection, uint16_t first, uint16_t last, const char *reason);
 
@@ -51,6 +53,12 @@ void rings_detach_all(struct connection *connection, const char *reason);
 
 /* The library has mapped a new table: checks and takes it. All rings are detached. */
 void memory_take(struct connection *connection);
+
+/*
+ * The memory is gone from under us. In a signal handler: only atomic stores. `owner` is the
+ * connection. The rings stay ours until the library's next callback.
+ */
+void memory_lose(void *owner);
 
 /* Forgets the map. All rings are detached. */
 void memory_drop(struct connection *connection);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The session state machine over librte_vhost (messages: the vhost-user protocol specification of QEMU,
- * docs/interop/vhost-user). port/vhost_session.h tells its rules;
- * vhost_rings.c attaches and detaches.
+ * The session state machine over librte_vhost (messages: the vhost-user protocol specification of
+ * QEMU, docs/interop/vhost-user). port/vhost_session.h tells its rules; vhost_rings.c attaches and
+ * detaches.
  */
 #include "port/vhost_session.h"
 
@@ -60,8 +60,8 @@ struct message_head {
 	(1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER | 1ull << 26 /* LOG_ALL */)
 
 /*
- * The same of the protocol. By number, for DPDK renamed some: 1 dirty log, 2 RARP, 5 and 10 requests of
- * ours to the VMM, 7 crypto, 8 post-copy, 11 host notifier, 12 in-flight log.
+ * The same of the protocol. By number, for DPDK renamed some: 1 dirty log, 2 RARP, 5 and 10
+ * requests of ours to the VMM, 7 crypto, 8 post-copy, 11 host notifier, 12 in-flight log.
  */
 #define PROTOCOL_ABSENT                                                                            \
 	(1u << 1 | 1u << 2 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12)
@@ -69,7 +69,9 @@ struct message_head {
 static struct session *sessions; /* under sessions_lock */
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* By device number of the library. w: library threads, before and after all callbacks of a device. */
+/*
+ * By device number of the library. w: library threads, before and after all callbacks of a device.
+ */
 static struct connection *connections[RTE_MAX_VHOST_DEVICE];
 
 static struct connection *find_connection(int vid)
@@ -137,12 +139,17 @@ static enum rte_vhost_msg_result before_message(int vid, void *data)
 
 	if (connection == NULL)
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	if (socket_drop_deaf(&connection->peer))
+		LOG_LIMITED(LOG_WARNING, "vhost", "%s: process %d does not read its answers",
+			    connection->session->port->name, connection->peer.pid);
+	memory_fault_expect(memory_lose, connection);
 	prepare_message(connection, message);
 	if (is_refused(connection->session, message)) {
 		LOG_LIMITED(LOG_WARNING, "vhost", "%s: message %u refused: ring %u, value %u",
 			    connection->session->port->name, message->request,
 			    message->payload.state.index, message->payload.state.value);
-		connection_set_fault(connection, "the VMM asked for a ring that the port does not have");
+		connection_set_fault(connection,
+				     "the VMM asked for a ring that the port does not have");
 		return RTE_VHOST_MSG_RESULT_ERR;
 	}
 	if (message->request == MESSAGE_GET_QUEUE_NUM) {
@@ -165,6 +172,7 @@ static enum rte_vhost_msg_result after_message(int vid, void *data)
 	struct connection *connection = find_connection(vid);
 	const struct message_head *message = data;
 
+	memory_fault_expect(NULL, NULL);
 	if (connection == NULL)
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	switch (message->request) {
@@ -335,6 +343,7 @@ static void dismiss(struct connection *connection)
 			session->rings[i].state = RING_DETACHED;
 	pthread_mutex_unlock(&session->lock);
 	memory_fault_release(connection);
+	memory_fault_expect(NULL, NULL);
 	__atomic_store_n(&connections[connection->vid], NULL, __ATOMIC_RELEASE);
 	if (next != NULL)
 		rings_sync(next);
@@ -408,7 +417,8 @@ static int set_offer(struct session *session)
 	if (rte_vhost_driver_disable_features(bound, FEATURES_ABSENT) != 0 ||
 	    rte_vhost_driver_get_features(bound, &session->offered) != 0 ||
 	    rte_vhost_driver_get_protocol_features(bound, &protocol) != 0 ||
-	    rte_vhost_driver_set_protocol_features(bound, protocol & ~(uint64_t)PROTOCOL_ABSENT) != 0)
+	    rte_vhost_driver_set_protocol_features(bound, protocol & ~(uint64_t)PROTOCOL_ABSENT) !=
+		    0)
 		return -EIO;
 	return 0;
 }

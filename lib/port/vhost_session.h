@@ -2,22 +2,23 @@
 /*
  * A vhost-user session: which rings of which VMM are attached to a port, at every moment.
  *
- * This is the seam to librte_vhost, which owns the protocol: sockets, negotiation, memory mapping. We own
- * the rings. What this file promises to the rest: `ring->attached` is a virtqueue that a worker may use until
- * it next reports quiescence, or NULL.
+ * This is the seam to librte_vhost, which owns the protocol: sockets, negotiation, memory mapping.
+ * We own the rings. What this file promises to the rest: `ring->attached` is a virtqueue that a
+ * worker may use until it next reports quiescence, or NULL.
  *
- * The state machine. A ring is attached while all of this holds: its connection is the active one, the
- * device runs (between new_device and destroy_device), the memory map is valid, and the library says that
- * the ring is ready. One function, sync, compares that with what workers have, and it alone attaches.
- * Everything else detaches: before each message that changes rings, memory or features, and when the device
- * stops. Attached, we own the ring's indices; detached, the library does: so a detach publishes that the
- * ring is gone, waits for all workers, and writes the indices back.
+ * The state machine. A ring is attached while all of this holds: its connection is the active one,
+ * the device runs (between new_device and destroy_device), the memory map is valid, and the library
+ * says that the ring is ready. One function, sync, compares that with what workers have, and it
+ * alone attaches. Everything else detaches: before each message that changes rings, memory or
+ * features, and when the device stops. Attached, we own the ring's indices; detached, the library
+ * does: so a detach publishes that the ring is gone, waits for all workers, and writes the indices
+ * back.
  *
- * Two connections may stand at one socket: the active one, and one that waits. A VMM that restarts may
- * connect before the library has seen its old connection end.
+ * Two connections may stand at one socket: the active one, and one that waits. A VMM that restarts
+ * may connect before the library has seen its old connection end.
  *
- * Callbacks come from four threads of the library, but for one connection never two at once. `lock` is a
- * leaf: no function of the library is called while it is held.
+ * Callbacks come from four threads of the library, but for one connection never two at once. `lock`
+ * is a leaf: no function of the library is called while it is held.
  */
 #pragma once
 
@@ -88,7 +89,9 @@ struct session_view {
 struct session *session_new(struct port *port);
 void session_free(struct session *session);
 
-/* Starts to serve a socket in server mode. Background thread. Returns 0 or -errno with err filled. */
+/*
+ * Starts to serve a socket in server mode. Background thread. Returns 0 or -errno with err filled.
+ */
 int session_listen(struct session *session, const char *path,
 		   const struct socket_permissions *permissions, struct error *err);
 

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@
 /* How long a VMM may keep the library waiting for the rest of a message. */
 #define PEER_TIMEOUT_MS 500
 
-static int fault(struct error *err, int errnum, const char *object, const char *path, const char *what)
+static int fault(struct error *err, int errnum, const char *object, const char *path,
+		 const char *what)
 {
 	error_set(err, ERROR_SYSTEM, errnum, "%s: %s %s: %s", object, what, path, strerror(errnum));
 	error_detail(err, object, "socket", path, NULL);
@@ -49,11 +51,11 @@ static int split_path(struct socket_place *place, const char *path, char *direct
 
 	if (strlen(path) > SOCKET_PATH_MAX || slash == NULL || slash[1] == '\0')
 		return -EINVAL;
-	strcpy(place->name, slash + 1);
+	memcpy(place->name, slash + 1, strlen(slash + 1) + 1);
 	memcpy(directory, path, (size_t)(slash - path));
 	directory[slash - path] = '\0';
 	if (slash == path)
-		strcpy(directory, "/");
+		memcpy(directory, "/", 2);
 	return 0;
 }
 
@@ -80,8 +82,9 @@ int socket_place_open(struct socket_place *place, const char *path, const char *
 		if (result != 0) {
 			socket_place_close(place);
 			return fault(err, -result, object, path,
-				     result == -EEXIST ? "will not replace a file that is no socket:"
-						       : "somebody else serves");
+				     result == -EEXIST
+					     ? "will not replace a file that is no socket:"
+					     : "somebody else serves");
 		}
 	}
 	snprintf(place->hidden, sizeof(place->hidden), ".ringway-%d-%u", (int)getpid(), ++counter);
@@ -172,13 +175,24 @@ int socket_find_peer(const char *bound, const struct socket_peer *known, unsigne
 	if (list == NULL)
 		return -errno;
 	while (result != 0 && (entry = readdir(list)) != NULL) {
-		int fd = atoi(entry->d_name);
+		int fd = (int)strtol(entry->d_name, NULL, 10);
 
-		if (entry->d_name[0] == '.' || !is_connection(fd, bound) || is_known(fd, known, count))
+		if (entry->d_name[0] == '.' || !is_connection(fd, bound) ||
+		    is_known(fd, known, count))
 			continue;
 		adopt(fd, peer);
 		result = 0;
 	}
 	closedir(list);
 	return result;
+}
+
+bool socket_drop_deaf(const struct socket_peer *peer)
+{
+	struct pollfd writable = { .fd = peer->fd, .events = POLLOUT };
+
+	if (poll(&writable, 1, 0) == 1)
+		return false;
+	shutdown(peer->fd, SHUT_RDWR);
+	return true;
 }

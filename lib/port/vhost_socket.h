@@ -2,15 +2,17 @@
 /*
  * The socket file of a vhost-user port, and who is connected to it.
  *
- * The vhost library binds the socket under a temporary name; owner, group and mode are set there; then it is
- * renamed to its final name. So a VMM never meets a socket that it may not open yet, and a file that a
- * dead switch left behind is replaced. The directory is held open, and the library is given a path
- * below /proc/self/fd, so that the temporary name is never too long for a socket address.
+ * The vhost library binds the socket under a temporary name; owner, group and mode are set there;
+ * then it is renamed to its final name. So a VMM never meets a socket that it may not open yet, and
+ * a file that a dead switch left behind is replaced. The directory is held open, and the library is
+ * given a path below /proc/self/fd, so that the temporary name is never too long for a socket
+ * address.
  *
  * All functions: the background thread, but socket_find_peer: a callback of the vhost library.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -54,9 +56,15 @@ int socket_place_settle(struct socket_place *place, const struct socket_permissi
 void socket_place_close(struct socket_place *place);
 
 /*
- * Finds the connection to the socket bound at `bound` that is not among the `count` known ones; gives it
- * time-outs, so that a silent VMM cannot hold the library's only thread, and close-on-exec.
- * Returns 0, or -ENOENT.
+ * Finds the connection to the socket bound at `bound` that is not among the `count` known ones;
+ * gives it time-outs, so that a silent VMM cannot hold the library's only thread, and
+ * close-on-exec. Returns 0, or -ENOENT.
  */
 int socket_find_peer(const char *bound, const struct socket_peer *known, unsigned int count,
 		     struct socket_peer *peer);
+
+/*
+ * Ends a connection whose peer does not read its answers: the next one would hold the library's
+ * thread until its time-out, and so would each that follows. Returns true if it did.
+ */
+bool socket_drop_deaf(const struct socket_peer *peer);

@@ -72,7 +72,10 @@ static inline struct ring *queue_ring(const struct port_queue *queue, enum port_
 {
 	struct session *session = queue->driver;
 
-	/* virtio 1.2, 5.1.2: receiveq1 is 0, transmitq1 is 1, and so on; ours are the other way round. */
+	/*
+	 * virtio 1.2, 5.1.2: receiveq1 is 0, transmitq1 is 1, and so on; ours are the other way
+	 * round.
+	 */
 	return &session->rings[2 * queue->index + (direction == PORT_RX)];
 }
 
@@ -319,9 +322,9 @@ static json_t *rings_to_json(struct session *session)
 
 		json_array_append_new(
 			list, json_pack("{s:i, s:i, s:s, s:s, s:s?, s:i, s:I}", "index", i, "queue",
-					i / 2, "direction", i % 2 == 0 ? "tx" : "rx", "state", state,
-					"reason", fault != NULL ? fault : ring->reason, "size",
-					ring->state == RING_ATTACHED ? (int)ring->size : 0,
+					i / 2, "direction", i % 2 == 0 ? "tx" : "rx", "state",
+					state, "reason", fault != NULL ? fault : ring->reason,
+					"size", ring->state == RING_ATTACHED ? (int)ring->size : 0,
 					"malformed_chains",
 					(json_int_t)counter_read(&ring->vq.malformed)));
 	}

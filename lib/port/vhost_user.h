@@ -2,8 +2,8 @@
 /*
  * Ports of type "vhost-user": a VMM's virtio-net device over a vhost-user socket.
  *
- * vhost_user.c is the port (configuration, bursts, status); vhost_session.c says which rings are attached;
- * virtqueue/ walks them.
+ * vhost_user.c is the port (configuration, bursts, status); vhost_session.c says which rings are
+ * attached; virtqueue/ walks them.
  */
 #pragma once
 

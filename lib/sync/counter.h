@@ -2,8 +2,8 @@
 /*
  * Counters: plain 64-bit fields with one writer, a worker, and any number of readers.
  *
- * The writer adds with relaxed loads and stores, which cost what plain ones cost; a reader sums over
- * the workers. They are never reset: whoever wants a rate takes two readings.
+ * The writer adds with relaxed loads and stores, which cost what plain ones cost; a reader sums
+ * over the workers. They are never reset: whoever wants a rate takes two readings.
  */
 #pragma once
 

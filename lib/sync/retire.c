@@ -32,7 +32,8 @@ struct retire *retire_new(unsigned int workers)
 	if (retire == NULL)
 		return NULL;
 	STAILQ_INIT(&retire->waiting);
-	retire->qsbr = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(size, RTE_CACHE_LINE_SIZE));
+	retire->qsbr = aligned_alloc(RTE_CACHE_LINE_SIZE,
+				     RTE_ALIGN_CEIL(size, RTE_CACHE_LINE_SIZE));
 	if (retire->qsbr == NULL || rte_rcu_qsbr_init(retire->qsbr, workers) != 0) {
 		free(retire->qsbr);
 		free(retire);

@@ -2,9 +2,9 @@
 /*
  * Retiring: freeing an object once no worker can still see it.
  *
- * Workers load what they use (the snapshot, a ring) once an iteration and report quiescence at its end;
- * while they sleep they are offline. Whoever takes something away publishes that first, then either
- * waits for all workers (retire_wait) or leaves a callback that runs when they have moved on
+ * Workers load what they use (the snapshot, a ring) once an iteration and report quiescence at its
+ * end; while they sleep they are offline. Whoever takes something away publishes that first, then
+ * either waits for all workers (retire_wait) or leaves a callback that runs when they have moved on
  * (retire_later). The mechanism is rte_rcu_qsbr.
  *
  *     snapshot = snapshot_swap(new);
@@ -28,9 +28,9 @@ void retire_offline(struct retire *retire, unsigned int worker);
 void retire_quiescent(struct retire *retire, unsigned int worker);
 
 /*
- * Returns when every worker has been quiescent or offline since the call. Sleeps between checks, for
- * the waiting thread may share a CPU with a worker; logs when it takes longer than a second. Any
- * thread but a worker and the control thread.
+ * Returns when every worker has been quiescent or offline since the call. Sleeps between checks,
+ * for the waiting thread may share a CPU with a worker; logs when it takes longer than a second.
+ * Any thread but a worker and the control thread.
  */
 void retire_wait(struct retire *retire);
 

@@ -14,7 +14,8 @@
 const struct metric metric_rx[] = {
 	COUNTER("rx_packets", struct rx_counters, packets, "frames", "taken from the port"),
 	COUNTER("rx_bytes", struct rx_counters, bytes, "bytes", "of these frames, without FCS"),
-	COUNTER("rx_segments", struct rx_counters, segments, "packets", "that these frames stand for"),
+	COUNTER("rx_segments", struct rx_counters, segments, "packets",
+		"that these frames stand for"),
 	COUNTER("rx_forwarded", struct rx_counters, forwarded, "frames", "sent to one port"),
 	COUNTER("rx_flooded", struct rx_counters, flooded, "frames", "sent to all other ports"),
 	COUNTER("rx_copies", struct rx_counters, copies, "frames", "made of flooded frames"),
@@ -29,7 +30,8 @@ const struct metric metric_tx[] = {
 	COUNTER("tx_offered", struct tx_counters, offered, "frames", "meant for the port"),
 	COUNTER("tx_packets", struct tx_counters, packets, "frames", "delivered to the port"),
 	COUNTER("tx_bytes", struct tx_counters, bytes, "bytes", "of these frames, without FCS"),
-	COUNTER("tx_segments", struct tx_counters, segments, "packets", "that these frames stand for"),
+	COUNTER("tx_segments", struct tx_counters, segments, "packets",
+		"that these frames stand for"),
 	COUNTER("tx_notifications", struct tx_counters, notifications, "interrupts",
 		"that told the port of frames"),
 	{ "tx_dropped", METRIC_DROPS, offsetof(struct tx_counters, dropped), "frames",
@@ -53,7 +55,8 @@ const struct metric metric_fdb[] = {
 	COUNTER("moved", struct fdb_counters, moved, "addresses", "seen at another port"),
 	COUNTER("aged", struct fdb_counters, aged, "addresses", "forgotten after their time"),
 	COUNTER("evicted", struct fdb_counters, evicted, "addresses", "that gave way to new ones"),
-	COUNTER("refused", struct fdb_counters, refused, "addresses", "not learned for want of room"),
+	COUNTER("refused", struct fdb_counters, refused, "addresses",
+		"not learned for want of room"),
 	{ NULL }
 };
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A metric: one counter or gauge as a row with its name, unit and help. Every output reads the same rows.
+ * A metric: one counter or gauge as a row with its name, unit and help. Every output reads the same
+ * rows.
  *
- * A row names a 64-bit field of a struct by its offset, or an array of drop counters. A new counter is a
- * field and a row.
+ * A row names a 64-bit field of a struct by its offset, or an array of drop counters. A new counter
+ * is a field and a row.
  *
  * Any thread, on structs whose fields are written with counter_add or belong to the caller.
  */

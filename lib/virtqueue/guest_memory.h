@@ -2,8 +2,8 @@
 /*
  * The guest memory map: which guest-physical addresses are mapped where in the switch.
  *
- * A map is immutable once its rings are attached. The guest chooses every address that is looked up here,
- * so nothing may overflow and nothing outside a region is ever returned.
+ * A map is immutable once its rings are attached. The guest chooses every address that is looked up
+ * here, so nothing may overflow and nothing outside a region is ever returned.
  */
 #pragma once
 
@@ -25,8 +25,8 @@ struct guest_memory {
 };
 
 /*
- * Translates the start of [guest, guest + *length): returns where it is mapped and cuts *length to what is
- * contiguous there, or returns NULL if the first byte is not mapped. *length is at least 1.
+ * Translates the start of [guest, guest + *length): returns where it is mapped and cuts *length to
+ * what is contiguous there, or returns NULL if the first byte is not mapped. *length is at least 1.
  */
 static inline uint8_t *guest_memory_part(const struct guest_memory *memory, uint64_t guest,
 					 uint32_t *length)
@@ -54,7 +54,9 @@ static inline uint8_t *guest_memory_whole(const struct guest_memory *memory, uin
 	return part == length ? host : NULL;
 }
 
-/* Is [host, host + size) inside one mapped region? For the rings, whose host addresses are given. */
+/*
+ * Is [host, host + size) inside one mapped region? For the rings, whose host addresses are given.
+ */
 static inline int guest_memory_holds(const struct guest_memory *memory, const void *host,
 				     uint64_t size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The split ring (virtio 1.2, 2.7). Both directions work in short passes over a burst, so that the
- * cache lines that travel between the guest's core and ours are asked for early and together: first the
- * available entries, then the descriptors, then the payload.
+ * cache lines that travel between the guest's core and ours are asked for early and together: first
+ * the available entries, then the descriptors, then the payload.
  */
 #include "virtqueue/virtqueue.h"
 
@@ -20,8 +20,8 @@
 #define USED_A_LINE (CACHE_LINE / sizeof(vring_used_elem_t))
 
 /*
- * Asks for a line that will be written. The compiler's own hint for that fetches it for reading where it
- * builds for any x86-64, and then every line would travel twice.
+ * Asks for a line that will be written. The compiler's own hint for that fetches it for reading
+ * where it builds for any x86-64, and then every line would travel twice.
  */
 static inline void prefetch_for_write(const void *at)
 {
@@ -35,8 +35,8 @@ static inline void prefetch_for_write(const void *at)
 _Static_assert(sizeof(struct vring_desc) == 16, "a descriptor is read as two 64-bit words");
 
 /*
- * A word of guest memory wherever it lies: nothing aligns an indirect table (virtio 1.2, 2.7.5.3), and the
- * guest writes it as it likes.
+ * A word of guest memory wherever it lies: nothing aligns an indirect table (virtio 1.2, 2.7.5.3),
+ * and the guest writes it as it likes.
  */
 typedef uint64_t guest_word __attribute__((aligned(1), may_alias));
 
@@ -246,7 +246,7 @@ static int collect_chain(struct virtqueue *vq, struct burst *burst, uint16_t hea
 		}
 		total += piece.length;
 	}
-	if (gathered)
+	if (gathered && more == 0)
 		burst->scratch_used += (total + 63) & ~63u;
 	return more < 0 ? more : (int)count;
 }
@@ -439,9 +439,9 @@ void virtqueue_rx_release(struct virtqueue *vq)
 /* ---- to the guest ---- */
 
 /*
- * Writes the offload header at the start of a buffer (virtio 1.2, 5.1.6.4.1). In registers: a struct that
- * is put together in memory and read back in other sizes waits for all stores before it, and those
- * are on their way to another core.
+ * Writes the offload header at the start of a buffer (virtio 1.2, 5.1.6.4.1). In registers: a
+ * struct that is put together in memory and read back in other sizes waits for all stores before
+ * it, and those are on their way to another core.
  */
 static inline void write_header(uint8_t *to, const struct frame *frame, uint32_t header)
 {
@@ -450,7 +450,8 @@ static inline void write_header(uint8_t *to, const struct frame *frame, uint32_t
 	uint64_t low;
 
 	_Static_assert(offsetof(struct virtio_net_hdr, csum_offset) == sizeof(low) &&
-			       sizeof(struct virtio_net_hdr_mrg_rxbuf) == sizeof(low) + sizeof(high),
+			       sizeof(struct virtio_net_hdr_mrg_rxbuf) ==
+				       sizeof(low) + sizeof(high),
 		       "the header is written as two words");
 	memcpy(&low, &frame->vnet, sizeof(low));
 	memcpy(to, &low, sizeof(low));
@@ -510,8 +511,8 @@ static void room_reset(struct room *room)
 }
 
 /*
- * Adds the writable chain at `head` to the room, as far as `wanted` bytes need it. Returns its bytes that
- * were added, or -EINVAL for a bad chain, of which nothing was added.
+ * Adds the writable chain at `head` to the room, as far as `wanted` bytes need it. Returns its
+ * bytes that were added, or -EINVAL for a bad chain, of which nothing was added.
  */
 static int add_chain(struct virtqueue *vq, struct room *room, uint16_t head, uint32_t wanted)
 {
@@ -541,9 +542,9 @@ static int add_chain(struct virtqueue *vq, struct room *room, uint16_t head, uin
 }
 
 /*
- * Finds chains for `wanted` bytes from next_avail on and notes them in the used ring, without publishing.
- * A bad chain goes back empty, and with it those before it, for chains are completed in order.
- * Returns 1, 0 if the waiting chains do not suffice, or -EMSGSIZE if no waiting will help.
+ * Finds chains for `wanted` bytes from next_avail on and notes them in the used ring, without
+ * publishing. A bad chain goes back empty, and with it those before it, for chains are completed in
+ * order. Returns 1, 0 if the waiting chains do not suffice, or -EMSGSIZE if no waiting will help.
  */
 static int find_room(struct virtqueue *vq, struct room *room, uint32_t wanted)
 {
@@ -611,7 +612,10 @@ static inline bool is_before(uint16_t position, uint16_t end)
 	return (int16_t)(end - position) > 0;
 }
 
-/* Reads the heads of the next `count` positions, as far as there are, and asks for their descriptors. */
+/*
+ * Reads the heads of the next `count` positions, as far as there are, and asks for their
+ * descriptors.
+ */
 static inline void look_at_heads(struct virtqueue *vq, uint16_t count)
 {
 	uint16_t end = (uint16_t)(vq->next_avail + count);
@@ -661,10 +665,12 @@ static inline void look_at_buffers(struct virtqueue *vq, uint16_t count)
 	}
 }
 
-/* The available index is a line that travels: it is read only when what was seen does not suffice. */
+/*
+ * The available index is a line that travels: it is read only when what was seen does not suffice.
+ */
 static inline void see_available(struct virtqueue *vq, uint16_t count)
 {
-	if ((uint16_t)(vq->avail_seen - vq->next_avail) < count)
+	if (is_before(vq->avail_seen, (uint16_t)(vq->next_avail + count)))
 		vq->avail_seen = (uint16_t)(vq->next_avail + available(vq));
 }
 
@@ -683,7 +689,8 @@ static inline void prepare_next(struct virtqueue *vq)
 	look_at_buffers(vq, VIRTQUEUE_BUFFERS_AHEAD);
 	look_at_heads(vq, VIRTQUEUE_HEADS_AHEAD);
 	prefetch_used(vq, VIRTQUEUE_BUFFERS_AHEAD);
-	__builtin_prefetch(&vq->avail->ring[(vq->next_avail + VIRTQUEUE_HEADS_AHEAD + 32) & vq->mask]);
+	__builtin_prefetch(
+		&vq->avail->ring[(vq->next_avail + VIRTQUEUE_HEADS_AHEAD + 32) & vq->mask]);
 }
 
 /* The next buffer, if it is known and one piece of at least `wanted` bytes. */
@@ -759,8 +766,9 @@ bool virtqueue_wants_interrupt(struct virtqueue *vq)
 }
 
 /*
- * We poll, so the driver need not kick. Without event index a flag says so; with it the flag must stay
- * 0 (virtio 1.2, 2.7.10.1) and an event index left behind means one stray kick in 65,536 entries.
+ * We poll, so the driver need not kick. Without event index a flag says so; with it the flag must
+ * stay 0 (virtio 1.2, 2.7.10.1) and an event index left behind means one stray kick in 65,536
+ * entries.
  */
 static void suppress_kicks(struct virtqueue *vq)
 {

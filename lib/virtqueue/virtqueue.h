@@ -3,13 +3,14 @@
  * A virtqueue: the device side of one ring over a guest memory map (virtio 1.2, 2.7 "split").
  *
  * The guest owns the ring and its memory and may change both while we look. So each index and each
- * descriptor is read once into a local; indices are masked or checked; chains are bounded by the ring's
- * size; addresses go through the map. A bad chain is returned empty and counted; a ring whose indices
- * cannot be true is stopped (`fault`) until it is attached anew.
+ * descriptor is read once into a local; indices are masked or checked; chains are bounded by the
+ * ring's size; addresses go through the map. A bad chain is returned empty and counted; a ring
+ * whose indices cannot be true is stopped (`fault`) until it is attached anew.
  *
  * While attached a virtqueue belongs to one worker. Before virtqueue_init and after detaching it
- * belongs to the thread that attaches and detaches. Chains are completed in the order in which they were
- * made available, so the ring's own used index is all there is to know when a switch starts again.
+ * belongs to the thread that attaches and detaches. Chains are completed in the order in which they
+ * were made available, so the ring's own used index is all there is to know when a switch starts
+ * again.
  *
  *     n = virtqueue_rx_burst(vq, burst, BURST_MAX);    frames that the guest sends
  *     ... look at burst->frames, copy their payload out ...
@@ -31,9 +32,9 @@
 #define VIRTQUEUE_PIECES_MAX 1024
 
 /*
- * Descriptors that one burst may walk in chains of more than one, before it ends early: 64 frames of 64 KiB
- * in buffers of 1,526 bytes are 2,800. A guest with long rings of worthless chains delays the others by no
- * more than this and one chain.
+ * Descriptors that one burst may walk in chains of more than one, before it ends early: 64 frames
+ * of 64 KiB in buffers of 1,526 bytes are 2,800. A guest with long rings of worthless chains delays
+ * the others by no more than this and one chain.
  */
 #define VIRTQUEUE_WALK_MAX 16384
 
@@ -53,8 +54,9 @@ struct virtqueue_setup {
 };
 
 /*
- * Receive buffers that a driver has made available are looked at this many ahead of their use, so that
- * descriptors and buffers have travelled from the guest's core before they are needed. Powers of two.
+ * Receive buffers that a driver has made available are looked at this many ahead of their use, so
+ * that descriptors and buffers have travelled from the guest's core before they are needed. Powers
+ * of two.
  */
 #define VIRTQUEUE_HEADS_AHEAD 64
 #define VIRTQUEUE_BUFFERS_AHEAD 32
@@ -109,15 +111,15 @@ struct virtqueue {
 int virtqueue_init(struct virtqueue *vq, const struct virtqueue_setup *setup, const char **reason);
 
 /*
- * Takes up to `max` (1 to BURST_MAX) frames that the driver made available; fills burst->frames with
- * their headers as the driver wrote them (unchecked), heads and views. A bad chain or a frame of
- * impossible length becomes a frame that is already a drop. Returns burst->count.
+ * Takes up to `max` (1 to BURST_MAX) frames that the driver made available; fills burst->frames
+ * with their headers as the driver wrote them (unchecked), heads and views. A bad chain or a frame
+ * of impossible length becomes a frame that is already a drop. Returns burst->count.
  */
 uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t max);
 
 /*
- * Asks for the lines that the next virtqueue_rx_burst will read first, without waiting: the available
- * index, and, when called `again` later, the entries and descriptors that it announces.
+ * Asks for the lines that the next virtqueue_rx_burst will read first, without waiting: the
+ * available index, and, when called `again` later, the entries and descriptors that it announces.
  */
 void virtqueue_rx_expect(struct virtqueue *vq, bool again);
 
@@ -125,9 +127,9 @@ void virtqueue_rx_expect(struct virtqueue *vq, bool again);
 void virtqueue_rx_release(struct virtqueue *vq);
 
 /*
- * Copies frames into the driver's receive buffers and publishes them, as many as find room, in order.
- * The frames' headers go out as they are: the caller has checked that the driver negotiated what they
- * need. What found no room is the difference between count and the outcome's sums.
+ * Copies frames into the driver's receive buffers and publishes them, as many as find room, in
+ * order. The frames' headers go out as they are: the caller has checked that the driver negotiated
+ * what they need. What found no room is the difference between count and the outcome's sums.
  */
 void virtqueue_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint16_t count,
 			struct tx_outcome *outcome);

@@ -52,13 +52,14 @@ static void transmit(struct worker *worker, struct port_queue *queue, struct fra
 	counter_add(&counters->bytes, outcome.bytes);
 	counter_add(&counters->segments, outcome.segments);
 	count_drops(counters, DROP_TOO_LONG, outcome.too_long);
-	count_drops(counters, DROP_RING_FULL, (uint64_t)(kept - outcome.packets - outcome.too_long));
+	count_drops(counters, DROP_RING_FULL,
+		    (uint64_t)(kept - outcome.packets - outcome.too_long));
 	worker->notices[worker->notice_count++] = (struct notice){ queue, PORT_TX };
 }
 
 /*
- * Spreads the frames over the queues that the receiver has enabled, a flow always to the same, so that
- * none stays silent and no flow is reordered.
+ * Spreads the frames over the queues that the receiver has enabled, a flow always to the same, so
+ * that none stays silent and no flow is reordered.
  */
 static void spread(struct worker *worker, struct port *port, uint16_t ready, struct stage *stage)
 {

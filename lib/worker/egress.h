@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Egress: brings staged frames to their ports. It keeps what the receiver did not negotiate away from
- * it, spreads flows over the receiver's queues, transmits, and closes the second ledger.
+ * Egress: brings staged frames to their ports. It keeps what the receiver did not negotiate away
+ * from it, spreads flows over the receiver's queues, transmits, and closes the second ledger.
  */
 #pragma once
 

@@ -2,9 +2,9 @@
 /*
  * The snapshot: the immutable view of ports and queues that the workers use.
  *
- * The control thread builds one off to the side, publishes it with one release store, and retires the
- * old one. Workers load it once an iteration. Nothing in it changes afterwards but what its pointers lead
- * to (ports' counters, ages in the fdb).
+ * The control thread builds one off to the side, publishes it with one release store, and retires
+ * the old one. Workers load it once an iteration. Nothing in it changes afterwards but what its
+ * pointers lead to (ports' counters, ages in the fdb).
  */
 #pragma once
 

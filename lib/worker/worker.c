@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The polling loop. Works with snapshot.h (what to poll), forward.c (what to do with the frames) and
- * egress.c (where they leave).
+ * The polling loop. Works with snapshot.h (what to poll), forward.c (what to do with the frames)
+ * and egress.c (where they leave).
  */
 #include "worker/worker.h"
 
@@ -16,7 +16,10 @@
 #include "frame/vnet.h"
 #include "worker/egress.h"
 
-/* Adaptive idling: polling goes on this long after a frame, then naps grow from the first to the last. */
+/*
+ * Adaptive idling: polling goes on this long after a frame, then naps grow from the first to the
+ * last.
+ */
 #define IDLE_AFTER_US 50
 #define NAP_FIRST_NS 5000
 #define NAP_LAST_NS 100000
@@ -67,7 +70,10 @@ void worker_free(struct worker *worker)
 
 void worker_notify(struct worker *worker)
 {
-	/* What was published must be seen before the wish for an interrupt is read (virtio 1.2, 2.7.7.2). */
+	/*
+	 * What was published must be seen before the wish for an interrupt is read (virtio 1.2,
+	 * 2.7.7.2).
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (uint16_t i = 0; i < worker->notice_count; i++) {
 		struct port_queue *queue = worker->notices[i].queue;

@@ -2,9 +2,10 @@
 /*
  * A worker: one polling lcore with its queues, its frames and its counters.
  *
- * It never blocks, allocates or logs while it works, and takes no lock. Each iteration it loads the snapshot, visits
- * its queues (rx, forward, egress, release, notify) and reports quiescence. `adaptive` workers nap when
- * there was no frame for a while; nothing is armed for that, so no wake-up can be lost.
+ * It never blocks, allocates or logs while it works, and takes no lock. Each iteration it loads the
+ * snapshot, visits its queues (rx, forward, egress, release, notify) and reports quiescence.
+ * `adaptive` workers nap when there was no frame for a while; nothing is armed for that, so no
+ * wake-up can be lost.
  */
 #pragma once
 
@@ -37,7 +38,9 @@ struct notice {
 	enum port_direction direction;
 };
 
-/* One burst to one port touches at most BURST_MAX of its queues, and there is the receiving queue. */
+/*
+ * One burst to one port touches at most BURST_MAX of its queues, and there is the receiving queue.
+ */
 #define NOTICES_MAX (2 * BURST_MAX + 1)
 
 struct worker {
@@ -74,8 +77,8 @@ void worker_free(struct worker *worker);
 int worker_run(void *argument);
 
 /*
- * One visit of one queue; `next` is visited after it (NULL: not known). Returns how many frames it had.
- * Notices may be left for worker_notify. Part of worker_run; tests call it alone.
+ * One visit of one queue; `next` is visited after it (NULL: not known). Returns how many frames it
+ * had. Notices may be left for worker_notify. Part of worker_run; tests call it alone.
  */
 uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 		      struct port_queue *queue, struct port_queue *next);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds ringway into build/ and measures it against its peers:
 #   sudo sh tests/bench/run.sh [--turns N] [--seconds S] [--sizes 64,1500] [--peers] [--qemu]
-# What is measured and how is said in bench.py. Takes about 7 seconds and S for each turn of a switch.
+# What is measured and how is said in bench.py. Each turn takes S and some 7 seconds.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)

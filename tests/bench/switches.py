@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The switches that bench.py compares, each with two vhost-user ports and one forwarding thread on one
-CPU. Each is a context manager; `sockets` are for the guest, and cycles() tells the forwarding thread's
-busy cycles and frames since it started."""
+"""The switches that bench.py compares, each with two vhost-user ports and one forwarding thread on
+one CPU. Each is a context manager; `sockets` are for the guest, and cycles() tells the forwarding
+thread's busy cycles and frames since it started."""
 import contextlib
 import pathlib
 import re
@@ -29,7 +29,7 @@ class Ringway(Daemon):
 
 
 class TestpmdIo(Testpmd):
-    """What librte_vhost gives with no switching at all: what comes on one port leaves on the other."""
+    """What librte_vhost gives with no switching at all: frames leave on the other port."""
 
     name = "io"
     guest_is_server = False
@@ -57,16 +57,18 @@ class HugePages:
         self.before = int(self.COUNT.read_text())
         self.stack = contextlib.ExitStack()
         with self.stack:
-            free = int(re.search(r"HugePages_Free:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
+            meminfo = pathlib.Path("/proc/meminfo").read_text()
+            free = int(re.search(r"HugePages_Free:\s+(\d+)", meminfo)[1])
             if free < self.WANTED:
                 self.stack.callback(self.COUNT.write_text, str(self.before))
                 self.COUNT.write_text(str(self.before + self.WANTED - free))
                 got = int(self.COUNT.read_text())
                 if got < self.before + self.WANTED - free:
-                    raise RuntimeError(f"only {got} of {self.WANTED} huge pages could be had for OVS")
+                    raise RuntimeError(f"only {got} huge pages could be had for OVS")
             mount = tempfile.mkdtemp(prefix="ringway-huge-")
             self.stack.callback(pathlib.Path(mount).rmdir)
-            subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mount], check=True)
+            subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mount],
+                           check=True)
             self.stack.callback(subprocess.run, ["umount", mount], check=True)
             self.stack = self.stack.pop_all()
         return mount
@@ -76,8 +78,9 @@ class HugePages:
 
 
 class Ovs:
-    """Open vSwitch with DPDK 22.11 as Debian has it, unpacked into `root` and not installed: a learning
-    bridge with two vhost-user client ports. It alone needs huge pages (`huge`, a mounted hugetlbfs)."""
+    """Open vSwitch with DPDK 22.11 as Debian has it, unpacked into `root` and not installed: a
+    learning bridge with two vhost-user client ports. It alone needs huge pages (`huge`, a mounted
+    hugetlbfs)."""
 
     name = "ovs"
     guest_is_server = True
@@ -100,7 +103,8 @@ class Ovs:
         wait_until((self.directory / "db.sock").exists, 10, "ovsdb-server answers")
         self.vsctl("--no-wait", "init")
         self.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true",
-                   "other_config:dpdk-socket-mem=1024", f"other_config:dpdk-lcore-mask={1 << GUEST_CPU:#x}",
+                   "other_config:dpdk-socket-mem=1024",
+                   f"other_config:dpdk-lcore-mask={1 << GUEST_CPU:#x}",
                    f"other_config:pmd-cpu-mask={1 << SWITCH_CPU:#x}",
                    f"other_config:dpdk-extra=--no-pci --file-prefix ovs --huge-dir {huge}")
         self.run("usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk", self.database,
@@ -109,19 +113,20 @@ class Ovs:
         self.vsctl("add-br", "ringway-bench", "--", "set", "bridge", "ringway-bench",
                    "datapath_type=netdev")
         for socket in self.sockets:
-            self.vsctl("add-port", "ringway-bench", socket.stem, "--", "set", "Interface", socket.stem,
-                       "type=dpdkvhostuserclient", f"options:vhost-server-path={socket}")
+            self.vsctl("add-port", "ringway-bench", socket.stem,
+                       "--", "set", "Interface", socket.stem, "type=dpdkvhostuserclient",
+                       f"options:vhost-server-path={socket}")
 
     def run(self, program, *arguments):
         with open(self.directory / "ovs.log", "ab") as log:
-            # A network namespace of its own: the bridge's internal interfaces would outlive it in ours.
+            # A network namespace of its own: in ours the bridge's interfaces would outlive it.
             self.stack.enter_context(Process(
                 ["unshare", "--net", self.root / program, *arguments, "--no-chdir"], self.directory,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log))
 
     def tool(self, program, *arguments):
-        return subprocess.run([self.root / program, *arguments], check=True, capture_output=True, text=True,
-                              timeout=60).stdout
+        return subprocess.run([self.root / program, *arguments], check=True, capture_output=True,
+                              text=True, timeout=60).stdout
 
     def vsctl(self, *arguments):
         self.tool("usr/bin/ovs-vsctl", f"--db={self.database}", "--timeout=30", *arguments)
@@ -139,7 +144,7 @@ class Ovs:
 
 
 def unpack_ovs(directory):
-    """Unpacks OVS-DPDK below `directory` unless it is there; returns the root of the unpacked files."""
+    """Unpacks OVS-DPDK below `directory` unless it is there; returns where its files are."""
     root = directory / "ovs"
     if not root.exists():
         with tempfile.TemporaryDirectory(dir=directory) as work:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Memory and ring of the hostile guest; guest.h is the contract, chains are made in guest_chain.c. */
+/* Memory and ring of the hostile guest; guest.h is the contract, guest_chain.c makes the chains. */
 #include "guest.h"
 
 #include <linux/virtio_config.h>
@@ -48,8 +48,8 @@ static void part_new(struct guest *guest, uint64_t size)
 }
 
 /*
- * Gives the parts their guest-physical addresses: buffers next to each other or with holes; the rings
- * apart, if the guest is tame. Sometimes all of it lies at the very end of the address space.
+ * Gives the parts their guest-physical addresses: buffers next to each other or with holes; the
+ * rings apart, if the guest is tame. Sometimes all of it lies at the very end of the address space.
  */
 static void lay_out(struct guest *guest)
 {
@@ -125,7 +125,9 @@ struct guest *guest_new(struct entropy *entropy, bool wild, uint16_t write)
 	part_new(guest, 16ull * guest->size);
 	part_new(guest, 4 + 2ull * guest->size + event);
 	part_new(guest, 4 + 8ull * guest->size + event);
-	part_new(guest, 64 + entropy_below(entropy, 8192));
+	if (entropy_chance(entropy, 8))
+		guest->habit = 1 + entropy_below(entropy, 80);
+	part_new(guest, 64 + entropy_below(entropy, guest->habit > 16 ? 100000 : 8192));
 	data = 1 + entropy_below(entropy, PART_COUNT - PART_DATA);
 	for (uint32_t i = 0; i < data; i++)
 		part_new(guest, pick_data_size(entropy));

@@ -2,10 +2,10 @@
 /*
  * A hostile guest with one split ring: its memory, the driver's side of the ring, and the lies.
  *
- * Each memory region is an allocation of its exact size, so that an address sanitizer sees any access
- * beside it. A tame guest keeps rings, indirect tables and buffers apart and leaves alone what it has
- * made available: then model.h can foretell what the switch must do, however broken the chains are. A
- * wild guest puts everything anywhere and changes it at any time.
+ * Each memory region is an allocation of its exact size, so that an address sanitizer sees any
+ * access beside it. A tame guest keeps rings, indirect tables and buffers apart and leaves alone
+ * what it has made available: then model.h can foretell what the switch must do, however broken the
+ * chains are. A wild guest puts everything anywhere and changes it at any time.
  */
 #pragma once
 
@@ -34,6 +34,7 @@ struct guest {
 	uint16_t write;  /* VRING_DESC_F_WRITE if the switch is to write the buffers, else 0 */
 	uint32_t size;   /* entries of the ring */
 	uint64_t features;
+	uint32_t habit;  /* pieces of all its chains, or 0 */
 	uint32_t header; /* bytes of its offload headers */
 
 	uint32_t part_count;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The chains that the hostile guest makes available: mostly plausible, now and then with one thing wrong
- * in them. What is wrong need not be known here; model.h finds out for itself.
+ * The chains that the hostile guest makes available: mostly plausible, now and then with one thing
+ * wrong in them. What is wrong need not be known here; model.h finds out for itself.
  */
 #include <linux/virtio_net.h>
 #include <string.h>
@@ -109,7 +109,7 @@ static void make_list(struct guest *guest, struct list *list)
 {
 	struct entropy *entropy = guest->entropy;
 	uint32_t left = pick_total(guest);
-	uint32_t count = pick_count(entropy);
+	uint32_t count = guest->habit != 0 ? guest->habit : pick_count(entropy);
 	bool header_alone = count > 1 && entropy_chance(entropy, 3);
 
 	if (count > guest->size)
@@ -119,6 +119,7 @@ static void make_list(struct guest *guest, struct list *list)
 		struct vring_desc *desc = &list->descs[list->count++];
 		uint32_t pieces = count - list->count + 1;
 		uint32_t wanted = left;
+		uint64_t address;
 
 		if (pieces > 1)
 			wanted = 1 + entropy_below(entropy, 1 + 2 * left / pieces);
@@ -126,7 +127,8 @@ static void make_list(struct guest *guest, struct list *list)
 			wanted = guest->header;
 		if (wanted > left)
 			wanted = left;
-		desc->len = pick_range(guest, wanted, &desc->addr);
+		desc->len = pick_range(guest, wanted, &address);
+		desc->addr = address;
 		desc->flags = guest->write;
 		desc->next = 0;
 		left -= wanted;
@@ -183,9 +185,12 @@ static bool is_beside_rings(const struct guest *guest, uint64_t address)
 	uint64_t part;
 	const uint8_t *host = guest_find(guest, address, &part);
 
-	for (uint32_t i = 0; host != NULL && i < PART_DATA; i++)
-		if (host >= guest->parts[i].host && host < guest->parts[i].host + guest->parts[i].size)
+	for (uint32_t i = 0; host != NULL && i < PART_DATA; i++) {
+		const struct guest_region *ring = &guest->parts[i];
+
+		if (host >= ring->host && host < ring->host + ring->size)
 			return false;
+	}
 	return true;
 }
 
@@ -217,6 +222,7 @@ static void spoil_buffer(struct guest *guest, struct vring_desc *desc)
 static void spoil_table(struct guest *guest, struct placing *placing)
 {
 	struct vring_desc *desc = &guest->desc[placing->last];
+	uint64_t address = pick_bad_address(guest);
 
 	switch (entropy_below(guest->entropy, 6)) {
 	case 0:
@@ -232,7 +238,8 @@ static void spoil_table(struct guest *guest, struct placing *placing)
 		desc->flags |= VRING_DESC_F_NEXT;
 		break;
 	case 4:
-		desc->addr = pick_bad_address(guest);
+		if (guest->wild || is_beside_rings(guest, address))
+			desc->addr = address;
 		break;
 	default: /* random bytes as descriptors, perhaps beyond the region */
 		if (guest->wild)
@@ -288,8 +295,11 @@ static bool plan_placing(struct guest *guest, const struct list *list, struct pl
 	uint32_t offset = guest->table_taken + entropy_below(guest->entropy, 3);
 	uint32_t needed;
 
-	placing->indirect = guest->features >> VIRTIO_RING_F_INDIRECT_DESC & 1 &&
-			    entropy_chance(guest->entropy, 4);
+	/* Now and then without having negotiated it, and nearly always where chains are long. */
+	if (guest->features >> VIRTIO_RING_F_INDIRECT_DESC & 1)
+		placing->indirect = entropy_chance(guest->entropy, 4) != (guest->habit > 16);
+	else
+		placing->indirect = entropy_chance(guest->entropy, 64);
 	placing->direct = list->count;
 	if (placing->indirect) {
 		placing->direct = 0;
@@ -329,8 +339,8 @@ static void place_list(struct guest *guest, const struct list *list, const struc
 	}
 	if (placing->indirect) {
 		fill_table(guest, list, placing);
-		guest->table_taken =
-			(uint32_t)(placing->table - guest->parts[PART_TABLES].guest) + placing->table_bytes;
+		guest->table_taken = (uint32_t)(placing->table - guest->parts[PART_TABLES].guest);
+		guest->table_taken += placing->table_bytes;
 	}
 	guest->desc_taken += needed;
 }

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fixtures of the system tests: a directory to work in, evidence on failure, and nothing left behind."""
+"""Fixtures of the system tests: a directory, evidence on failure, and nothing left behind."""
 import signal
 
 import pytest
 
 import harness
 
-# The test runner ends a test that takes too long with SIGTERM: unwind, so that everything is cleaned up.
+# The test runner ends a test that takes too long with SIGTERM: unwind, so that all is cleaned up.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -29,5 +29,6 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo is not None:
         for process in harness.processes:
             if process.directory.exists():
-                title = f"{type(process).__name__} {getattr(process, 'name', '')} (pid {process.pid})"
+                kind, name = type(process).__name__, getattr(process, "name", "")
+                title = f"{kind} {name} (pid {process.pid})"
                 outcome.get_result().sections.append((title, process.evidence()))

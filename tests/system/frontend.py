@@ -170,7 +170,13 @@ class Memory:
             data += region.map[offset:min(region.size, offset + size - len(data))]
         return data
 
-    # Ring fields. Native struct formats make one store of a 16-bit index, never two of its bytes.
+    def store16(self, gpa, value):
+        """One store of 16 bits, for what the device reads at any time: struct would clear the bytes
+        first, and an index that is 0 for a moment is a ring that cannot be trusted."""
+        region, offset = self.find(gpa)
+        with memoryview(region.map)[offset:offset + 2].cast("H") as field:
+            field[0] = value
+
     def store(self, form, gpa, *values):
         region, offset = self.find(gpa)
         struct.pack_into("=" + form, region.map, offset, *values)
@@ -348,7 +354,7 @@ class SplitRing:
     def publish(self, kick=None):
         """Store the index; kick when the device wants it, or as the argument says."""
         old, self.published = self.published, self.avail_idx
-        self.memory.store("H", self.avail + 2, self.published)
+        self.memory.store16(self.avail + 2, self.published)
         if kick or kick is None and self.wants_kick(old, self.published):
             self.kicks += 1
             os.eventfd_write(self.kick, 1)
@@ -375,9 +381,9 @@ class SplitRing:
         """An interrupt for the next used element, or none."""
         if self.event_idx:
             event = self.used_idx() if on else (self.used_idx() - 1) & 0xFFFF
-            self.memory.store("H", self.avail + 4 + 2 * self.size, event)
+            self.memory.store16(self.avail + 4 + 2 * self.size, event)
         else:
-            self.memory.store("H", self.avail, 0 if on else NO_INTERRUPT)
+            self.memory.store16(self.avail, 0 if on else NO_INTERRUPT)
 
     def interrupts(self):
         """How many interrupts came since the last call."""

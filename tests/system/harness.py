@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the system tests and the benchmark drive: the daemon, QEMU guests and testpmd.
 
-Each class is a context manager that starts one process in a directory given by the caller and ends it
-by its pid. Waiting is always for an event (a line, a state, a counter) and always bounded.
+Each class is a context manager that starts one process in a directory given by the caller and ends
+it by its pid. Waiting is always for an event (a line, a state, a counter) and always bounded.
 
-    with Workdir() as directory, Daemon(directory, ports=[vhost_port(directory, "a")]) as daemon:
-        with QemuGuest(directory, "a", socket=directory / "a.sock", address="10.9.0.1/24") as guest:
+    with Workdir() as directory, Daemon(directory, [vhost_port(directory, "a")]) as daemon:
+        with qemu_guest(directory, "a", number=1) as guest:
             guest.wait_boot()
             status, output = guest.run("ping -c 3 10.9.0.2")
 
-Environment: RINGWAYD (path of the daemon), RINGWAYCTL (of its client), BUILD (where the guest's kernel
-and initramfs are kept between runs).
+Environment: RINGWAYD (path of the daemon), RINGWAYCTL (of its client), BUILD (where the guest's
+kernel and initramfs are kept between runs).
 """
 import contextlib
 import json
@@ -32,19 +32,19 @@ BUILD = pathlib.Path(os.environ.get("BUILD", HERE.parents[1] / "build"))
 RINGWAYD = os.environ.get("RINGWAYD", str(BUILD / "app/ringwayd/ringwayd"))
 RINGWAYCTL = os.environ.get("RINGWAYCTL", str(BUILD / "app/ringwayctl/ringwayctl"))
 
-# The switch polls on the last CPU that we may use, guests run on the first; on one CPU they share it.
+# The switch polls on the last CPU that we may use, guests run on the first; a single one is shared.
 CPUS = sorted(os.sched_getaffinity(0))
 SWITCH_CPU = CPUS[-1]
 GUEST_CPU = CPUS[0]
 
-# Everything started or made here, for the evidence of a failed test and for the check at the end that
-# nothing was left behind.
+# Everything started or made here, for the evidence of a failed test and for the check at the end
+# that nothing was left behind.
 processes = []
 directories = []
 
 
 def wait_until(predicate, timeout, what):
-    """Returns the first true value of predicate(); fails, naming `what`, after `timeout` seconds."""
+    """Returns the first true value of predicate(); fails, naming `what`, after `timeout` s."""
     deadline = time.monotonic() + timeout
     while True:
         value = predicate()
@@ -101,7 +101,8 @@ class Process:
         environment = dict(os.environ, RUNTIME_DIRECTORY=str(directory))
         if cpus is not None:
             argv = ["taskset", "-c", ",".join(map(str, cpus)), *argv]
-        argv = ["setpriv", "--pdeathsig", "KILL", *argv]  # nothing outlives even a test that is killed
+        # Nothing outlives even a test that is killed.
+        argv = ["setpriv", "--pdeathsig", "KILL", *argv]
         self.directory = pathlib.Path(directory)
         self.process = subprocess.Popen([str(word) for word in argv], env=environment, **popen)
         self.pid = self.process.pid
@@ -151,8 +152,8 @@ class Process:
 
 
 class Console(Process):
-    """A process that is driven by lines, over a terminal or, with TTY false, over a socket, which holds
-    more than a terminal does before the writer must wait."""
+    """A process that is driven by lines, over a terminal or, with TTY false, over a socket, which
+    holds more than a terminal does before the writer must wait."""
 
     TTY = True
 
@@ -174,7 +175,7 @@ class Console(Process):
         os.write(self.terminal, line.encode() + b"\n")
 
     def expect(self, pattern, timeout):
-        """Waits for the regular expression in the output behind the last match; returns the match."""
+        """Waits for the regular expression behind the last match of the output; returns it."""
         deadline = time.monotonic() + timeout
         while True:
             match = re.compile(pattern, re.DOTALL).search(self.text, self.seen)
@@ -183,8 +184,8 @@ class Console(Process):
                 return match
             if not self.read(deadline - time.monotonic()):
                 why = f"after {timeout} s" if self.running() else "and the process has ended"
-                raise AssertionError(f"pid {self.pid}: no {pattern!r} {why}; the end of its output:\n"
-                                     f"{self.text[-2000:]}")
+                raise AssertionError(f"pid {self.pid}: no {pattern!r} {why}; the end of its "
+                                     f"output:\n{self.text[-2000:]}")
 
     def read(self, timeout):
         """Adds what comes within `timeout` to the text; false at the end of time or output."""
@@ -235,9 +236,9 @@ class Daemon(Process):
         if config is None:
             config = {"workers": [{"cpu": cpu, "idle": idle}], "ports": list(ports)}
         file.write_text(json.dumps(config, indent=1))
+        argv = [RINGWAYD, "--config", file, "--socket", self.socket, *arguments]
         with open(self.log_path, "ab") as log:
-            super().__init__([RINGWAYD, "--config", file, "--socket", self.socket, *arguments], directory,
-                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            super().__init__(argv, directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             wait_until(self.answers, 10, "the daemon answers on its socket")
         except BaseException:
@@ -263,7 +264,7 @@ class Daemon(Process):
             while True:
                 data = connection.recv(65536)
                 if not data:
-                    raise ConnectionError(f"{method}: the daemon closed the connection after {received!r}")
+                    raise ConnectionError(f"{method}: connection closed after {received!r}")
                 received += data
                 try:
                     reply = json.loads(received)
@@ -300,7 +301,7 @@ class Daemon(Process):
         return self.log_path.read_text(errors="replace")
 
     def rss(self, apart_from=()):
-        """Resident bytes, without the files (guest memory) that the processes `apart_from` map, too."""
+        """Resident bytes, without the guest memory that the processes `apart_from` map as well."""
         shared = {file for pid in apart_from for file, _ in mappings(pid) if file[1]}
         return sum(size for file, size in mappings(self.pid)
                    if file not in shared or not file[2].startswith("/memfd:"))
@@ -321,10 +322,10 @@ def assert_ledgers(stats):
     """Every frame of stats.get has exactly one verdict and every copy exactly one end."""
     for port in stats["ports"]:
         name = port["name"]
-        assert port["rx_packets"] == (port["rx_forwarded"] + port["rx_flooded"] +
-                                      sum(port["rx_dropped"].values())), f"receive ledger of {name}: {port}"
-        assert port["tx_offered"] == port["tx_packets"] + sum(port["tx_dropped"].values()), \
-            f"transmit ledger of {name}: {port}"
+        received = port["rx_forwarded"] + port["rx_flooded"] + sum(port["rx_dropped"].values())
+        assert port["rx_packets"] == received, f"receive ledger of {name}: {port}"
+        offered = port["tx_packets"] + sum(port["tx_dropped"].values())
+        assert port["tx_offered"] == offered, f"transmit ledger of {name}: {port}"
 
 
 def drops(counters):
@@ -356,8 +357,8 @@ class QemuGuest(Console):
     def __init__(self, directory, name, socket, address, mac, queues=1, server=False, features="",
                  mtu=None, memory=256, smp=1, cpus=None):
         """`server`: the socket is QEMU's and the switch connects; `features`: properties of the
-        virtio-net device, such as "guest_csum=off"; `cpus`: where its threads may run, by default not
-        on the switch's."""
+        virtio-net device, such as "guest_csum=off"; `cpus`: where its threads may run, by default
+        not on the switch's."""
         images = BUILD / "guest"
         subprocess.run([HERE / "guest/build.sh", images], check=True, timeout=120,
                        stdout=subprocess.DEVNULL)
@@ -369,17 +370,19 @@ class QemuGuest(Console):
             device += ",mq=on"
         if features:
             device += f",{features}"
+        role = "server=on" if server else "reconnect=1"
         parameters = [f"ringway.name={name}", f"ringway.address={address}"]
         if mtu:
             parameters.append(f"ringway.mtu={mtu}")
         super().__init__([
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
-            "-machine", "q35,memory-backend=memory", "-accel", "tcg", "-cpu", "max", "-smp", smp,
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+            "-nic", "none", "-machine", "q35,memory-backend=memory",
+            "-accel", "tcg", "-cpu", "max", "-smp", smp,
             "-m", memory, "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
             "-kernel", images / "vmlinuz", "-initrd", images / "initramfs.gz",
             "-append", "console=ttyS0 quiet no_timer_check " + " ".join(parameters),
-            "-chardev", f"socket,id=vhost,path={socket}," + ("server=on" if server else "reconnect=1"),
+            "-chardev", f"socket,id=vhost,path={socket}," + role,
             "-netdev", f"vhost-user,id=net,chardev=vhost,queues={queues}",
             "-device", device], directory, cpus=cpus or CPUS[:-1] or CPUS)
 
@@ -428,8 +431,8 @@ class QemuGuest(Console):
 
     def make_file(self, name, mebibytes):
         """Fills /tmp/NAME with random bytes and returns their MD5."""
-        return self.check(f"dd if=/dev/urandom of=/tmp/{name} bs=1M count={mebibytes} 2>/dev/null && "
-                          f"md5sum </tmp/{name}", 60).split()[0]
+        make = f"dd if=/dev/urandom of=/tmp/{name} bs=1M count={mebibytes} 2>/dev/null"
+        return self.check(f"{make} && md5sum </tmp/{name}", 60).split()[0]
 
     def boot_id(self):
         """Changes with each boot, and only then."""
@@ -453,22 +456,23 @@ def qemu_guests(directory, *names, first=1, **options):
 
 
 def qemu_guest(directory, name, number, **options):
-    """The guest on directory/NAME.sock with the addresses 10.9.0.NUMBER and 52:54:00:00:00:NUMBER."""
-    return QemuGuest(directory, name, pathlib.Path(directory) / f"{name}.sock", f"10.9.0.{number}/24",
-                     f"52:54:00:00:00:{number:02x}", **options)
+    """The guest on directory/NAME.sock: 10.9.0.NUMBER, 52:54:00:00:00:NUMBER (in hexadecimal)."""
+    return QemuGuest(directory, name, pathlib.Path(directory) / f"{name}.sock",
+                     f"10.9.0.{number}/24", f"52:54:00:00:00:{number:02x}", **options)
 
 
 class Testpmd(Console):
-    """dpdk-testpmd at its prompt, without huge pages and PCI. Main and forwarding thread share a CPU."""
+    """dpdk-testpmd at its prompt, without huge pages and PCI; all its threads share one CPU."""
 
     __test__ = False  # despite its name no test class
     PROMPT = "testpmd> "
 
     def __init__(self, directory, name, vdevs, cpu, arguments=(), memory=300):
         devices = [word for vdev in vdevs for word in ("--vdev", vdev)]
-        super().__init__(["dpdk-testpmd", "--no-huge", "-m", memory, "--no-pci", "--file-prefix", name,
-                          "--lcores", f"0@{cpu},1@{cpu}", "--log-level", "lib.vhost*:error", *devices,
-                          "--", "-i", "--nb-cores=1", "--total-num-mbufs=16384", *arguments], directory)
+        super().__init__(
+            ["dpdk-testpmd", "--no-huge", "-m", memory, "--no-pci", "--file-prefix", name,
+             "--lcores", f"0@{cpu},1@{cpu}", "--log-level", "lib.vhost*:error", *devices,
+             "--", "-i", "--nb-cores=1", "--total-num-mbufs=16384", *arguments], directory)
         try:
             self.expect(self.PROMPT, 30)
         except BaseException:
@@ -483,12 +487,12 @@ class Testpmd(Console):
         return self.expect("(.*?)" + self.PROMPT, timeout)[1]
 
     def port_stats(self):
-        """{port: {"rx": packets, "tx": packets, "missed", "errors": ...}} as testpmd counts them."""
-        text = self.command("show port stats all")
-        return {int(port): {"rx": int(rx), "missed": int(missed), "tx": int(tx), "errors": int(errors)}
-                for port, rx, missed, tx, errors in re.findall(
-                    r"NIC statistics for port (\d+).*?RX-packets: (\d+)\s+RX-missed: (\d+).*?"
-                    r"TX-packets: (\d+)\s+TX-errors: (\d+)", text, re.DOTALL)}
+        """{port: {"rx": packets, "missed": n, "tx": packets, "errors": n}} as testpmd counts."""
+        rows = re.findall(r"NIC statistics for port (\d+).*?RX-packets: (\d+)\s+RX-missed: (\d+).*?"
+                          r"TX-packets: (\d+)\s+TX-errors: (\d+)",
+                          self.command("show port stats all"), re.DOTALL)
+        return {int(port): dict(zip(("rx", "missed", "tx", "errors"), map(int, counts)))
+                for port, *counts in rows}
 
     def quit(self, timeout=15):
         """Stops forwarding, closes the ports and ends; returns the exit status."""
@@ -501,28 +505,29 @@ class Testpmd(Console):
 
 
 class TestpmdGuest(Testpmd):
-    """A guest that saturates a switch: two (or more) virtio-user ports, each the other's peer.
+    """A guest that saturates a switch: two virtio-user ports, each the other's peer.
 
-    In the closed loop a port gets its own frames back through the switch: received on port 0, sent on
-    port 1 to the MAC of port 0. So 256 frames for each port circulate, no ring can overflow, and the
-    rate is that of the slower of guest and switch."""
+    In the closed loop a port gets its own frames back through the switch: received on port 0, sent
+    on port 1 to the MAC of port 0. So 256 frames for each port circulate, no ring can overflow, and
+    the rate is that of the slower of guest and switch."""
 
     FRAMES = 256  # that circulate for each port
 
-    def __init__(self, directory, sockets, name="guest", cpu=GUEST_CPU, queues=1, server=False, macs=None,
-                 features="mrg_rxbuf=1", memory=300):
-        self.macs = macs or [f"52:54:00:00:01:{n:02x}" for n in range(len(sockets))]
+    def __init__(self, directory, sockets, name="guest", cpu=GUEST_CPU, queues=1, server=False,
+                 macs=("52:54:00:00:01:00", "52:54:00:00:01:01"), features="mrg_rxbuf=1",
+                 memory=300):
+        self.macs = macs
         self.queues = queues
         vdevs = [f"net_virtio_user{n},path={path},mac={mac},queues={queues},queue_size=256"
                  + (",server=1" if server else "") + (f",{features}" if features else "")
                  for n, (path, mac) in enumerate(zip(sockets, self.macs))]
-        peers = [f"--eth-peer={n},{self.macs[n ^ 1]}" for n in range(len(sockets)) if n ^ 1 < len(sockets)]
         super().__init__(directory, name, vdevs, cpu,
-                         ["--forward-mode=mac", f"--rxq={queues}", f"--txq={queues}", *peers], memory)
+                         ["--forward-mode=mac", f"--rxq={queues}", f"--txq={queues}",
+                          f"--eth-peer=0,{macs[1]}", f"--eth-peer=1,{macs[0]}"], memory)
 
     def start_loop(self, size):
-        """Sends the first frames, of `size` bytes, which circulate until stop_loop(). What waits in the
-        receive rings since an earlier loop is thrown away by testpmd."""
+        """Sends the first frames, of `size` bytes, which circulate until stop_loop(). What waits in
+        the receive rings since an earlier loop is thrown away by testpmd."""
         self.command(f"set txpkts {size}")
         self.command(f"start tx_first {self.FRAMES // 32 // self.queues}")
 

@@ -497,6 +497,9 @@ def test_a_call_descriptor_that_blocks(switch, plug, bystanders, kind):
     for index in 0, 1:
         a.link.eventfd(Msg.SET_VRING_CALL, index, fds[0])
     a.link.sync()
+    if kind == "pipe":
+        state = ring_state(switch, a.name, 0)
+        assert state["state"] != "attached" and state["reason"]
     for _ in range(20):
         b.send(ethernet(a.mac, b.mac, bytes(46)))
     b.flush()
@@ -840,7 +843,7 @@ def test_a_client_that_does_not_read(place, switch, plug, bystanders):
                 sent += 1
         except ConnectionError:
             pass
-        assert sent > 100
+        assert sent > 20
         reconnect_in_time(switch, bystanders)
     exchange(plug(1), bystanders[0])
 
@@ -1170,7 +1173,8 @@ def test_hostile_transmit_chains(switch, plug, bystanders, case):
         carry(evil, b)
     assert b.drain() == []
     counted = dropped(switch, evil.name) - before
-    assert sum(counted.values()) == 3 and counted.keys() <= {"rx.malformed", "rx.too_long"}
+    assert counted in ({"rx.malformed": 3}, {"rx.too_long": 3})
+    assert "rx.malformed" in counted or "loop" not in case
     attached(switch, evil, 0, 1)
 
 

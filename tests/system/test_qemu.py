@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two Linux guests under QEMU talking through ringwayd: small packets, TCP with segmentation offload,
-and data that must arrive intact. Guests with other features are in test_qemu_features.py, those that
-come and go in test_qemu_lifecycle.py."""
+"""Two Linux guests under QEMU talking through ringwayd: small packets, TCP with segmentation
+offload, and data that must arrive intact. Guests with other features are in test_qemu_features.py,
+those that come and go in test_qemu_lifecycle.py."""
 import pytest
 
-from harness import (Daemon, assert_ledgers, assert_nothing_lost_but, drops_of, qemu_guests, vhost_port,
-                     wait_stable, wait_until)
+from harness import (Daemon, assert_ledgers, assert_nothing_lost_but, drops_of, qemu_guests,
+                     vhost_port, wait_stable, wait_until)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def test_port_shows_what_linux_negotiated(daemon, guests):
             <= set(port["features"]["negotiated"]) <= set(port["features"]["offered"])
         assert port["memory"]["valid"] and port["memory"]["bytes"] >= 250 << 20
         assert [(ring["index"], ring["queue"], ring["direction"], ring["state"], ring["size"])
-                for ring in port["rings"][:2]] == [(0, 0, "tx", "attached", 256), (1, 0, "rx", "attached", 256)]
+                for ring in port["rings"][:2]] == [(0, 0, "tx", "attached", 256),
+                                                   (1, 0, "rx", "attached", 256)]
 
 
 def test_ping_without_loss(daemon, guests):
@@ -53,7 +54,7 @@ def test_a_moved_address_is_followed(daemon, guests):
         for guest, mac in ((a, mac_of_a), (b, mac_of_b)):
             guest.check(f"ip link set eth0 address {mac} && ip neigh flush dev eth0")
         # The first answers go to where the address was; then the switch knows better.
-        wait_until(lambda: a.ping(b.address, count=1) and b.ping(a.address, count=1), 20, "an answer")
+        wait_until(lambda: a.ping(b.address, count=1) and b.ping(a.address, count=1), 20, "answers")
         assert a.ping(b.address, count=50) == 50
         table = {entry["mac"]: entry["port"] for entry in daemon.rpc("fdb.list")}
         assert (table[mac_of_a], table[mac_of_b]) == ("a", "b")
@@ -66,14 +67,15 @@ def test_full_size_and_odd_size_pings(guests):
         assert "3 packets received" in a.check(f"ping -q -W 2 -c 3 -i 0.01 -s {size} {b.address}")
 
 
-@pytest.mark.parametrize("source, target", [(0, 1), (1, 0)])
-def test_tcp_with_segmentation_offload(daemon, guests, source, target):
+@pytest.mark.parametrize("source, target, streams", [(0, 1, 1), (1, 0, 1), (0, 1, 4)])
+def test_tcp_with_segmentation_offload(daemon, guests, source, target, streams):
+    """Long enough for some rounds of the 65,536 positions of a ring: each frame takes up to 43."""
     source, target = guests[source], guests[target]
     for guest in guests:
         assert "tcp-segmentation-offload: on" in guest.check("ethtool -k eth0")
     drops_before = drops_of(daemon, "a", "b")
     before = daemon.counters(source.name)
-    assert source.iperf(target.address, 3) > 50e6
+    assert source.iperf(target.address, 3, f"-P {streams}") > 50e6
     after = wait_stable(lambda: daemon.counters(source.name), 10, "the counters rest")
     packets = after["rx_packets"] - before["rx_packets"]
     segments = after["rx_segments"] - before["rx_segments"]
@@ -81,6 +83,8 @@ def test_tcp_with_segmentation_offload(daemon, guests, source, target):
     assert segments > 4 * packets, f"{packets} frames for {segments} segments"
     assert_ledgers(daemon.rpc("stats.get"))
     assert_nothing_lost_but({"tx.ring_full"}, drops_before, drops_of(daemon, "a", "b"))
+    for guest in guests:
+        assert [ring["state"] for ring in daemon.port(guest.name)["rings"][:2]] == ["attached"] * 2
 
 
 def test_data_arrives_intact(daemon, guests):

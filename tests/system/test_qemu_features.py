@@ -11,15 +11,16 @@ NAMES = ("a", "b")
 
 @contextlib.contextmanager
 def network(port=None, a=None, b=None):
-    """A switch and two guests: more keys for both ports, more options for each guest. Yields them and
-    the drops so far: what the first guest said before the second was there."""
-    with Workdir() as directory, \
-            Daemon(directory, [vhost_port(directory, name, **(port or {})) for name in NAMES]) as daemon, \
-            qemu_guests(directory, "a", **(a or {})) as (guest_a,), \
-            qemu_guests(directory, "b", first=2, **(b or {})) as (guest_b,):
-        for name in NAMES:
-            daemon.wait_port(name, "up")
-        yield daemon, guest_a, guest_b, drops_of(daemon, *NAMES)
+    """A switch and two guests: more keys for both ports, more options for each guest. Yields them
+    and the drops so far: what the first guest said before the second was there."""
+    with Workdir() as directory:
+        ports = [vhost_port(directory, name, **(port or {})) for name in NAMES]
+        with Daemon(directory, ports) as daemon, \
+                qemu_guests(directory, "a", **(a or {})) as (guest_a,), \
+                qemu_guests(directory, "b", first=2, **(b or {})) as (guest_b,):
+            for name in NAMES:
+                daemon.wait_port(name, "up")
+            yield daemon, guest_a, guest_b, drops_of(daemon, *NAMES)
 
 
 def test_two_queue_pairs():
@@ -27,7 +28,7 @@ def test_two_queue_pairs():
     with network({"queues": 2}, two, two) as (daemon, a, b, before):
         for pairs in (2, 1, 2):
             for guest in (a, b):
-                guest.run(f"ethtool -L eth0 combined {pairs}")  # refuses a number that is set already
+                guest.run(f"ethtool -L eth0 combined {pairs}")  # refuses what is set already
                 channels = guest.check("ethtool -l eth0 | grep Combined | tail -1")
                 assert channels.split() == ["Combined:", str(pairs)]
             assert a.ping(b.address, count=50) == 50
@@ -41,7 +42,7 @@ def test_two_queue_pairs():
 
 
 def test_guest_without_offloads():
-    """A frame that the receiver cannot take as it is goes nowhere, is counted, and hurts nobody else."""
+    """A frame that the receiver cannot take as it is goes nowhere, is counted, and hurts nobody."""
     plain = {"features": "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off"}
     with network(b=plain) as (daemon, a, b, before):
         assert "VIRTIO_NET_F_GUEST_CSUM" not in daemon.port("b")["features"]["negotiated"]
@@ -52,7 +53,7 @@ def test_guest_without_offloads():
         assert drops_of(daemon, *NAMES) == before
         wanted = b.make_file("data", 10)
         status, _ = a.run(f"timeout 3 wget -q -O /dev/null http://{b.address}/data")
-        assert status == 128 + signal.SIGTERM, "TCP got through, or failed otherwise than by silence"
+        assert status == 128 + signal.SIGTERM, "TCP got through, or was not simply silent"
         assert drops(daemon.counters("b"))["tx.bad_offload"] > 0
         assert a.ping(b.address, count=50) == 50
         assert_nothing_lost_but({"tx.bad_offload"}, before, drops_of(daemon, *NAMES))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Linux guests under QEMU and a switch that come, reboot, die and return, with the port's state watched
-throughout, and traffic that must flow again without help from inside the guests."""
+"""Linux guests under QEMU and a switch that come, reboot, die and return, with the port's state
+watched throughout, and traffic that must flow again without help from inside the guests."""
 import contextlib
 import time
 
@@ -55,7 +55,8 @@ def test_guest_reboots_under_traffic(network):
     """The rings are taken away while frames for them arrive, several times."""
     daemon, a, b, c = (network[name] for name in ("daemon", "a", "b", "c"))
     for _ in range(2):
-        a.start(f"ping -q -c 300 -i 0.01 {b.address} >/dev/null & iperf3 -c {c.address} -t 4 >/dev/null")
+        a.start(f"ping -q -c 300 -i 0.01 {b.address} >/dev/null & "
+                f"iperf3 -c {c.address} -t 4 >/dev/null")
         b.reboot()
         daemon.wait_port("b", "up")
         assert a.finish(60)[0] == 0, "TCP between the others broke"
@@ -91,8 +92,8 @@ def test_guest_is_killed_and_replaced(network):
     assert port["connection"]["connects"] == before["connects"] + 1
     assert "400 packets received" in a.finish(60)[1]
     assert a.ping(b.address) == 10 and c.ping(b.address) == 10
-    for name in ("a", "c"):
-        assert daemon.port(name)["connection"]["connects"] == connects[name], f"{name} was disturbed"
+    for name, count in connects.items():
+        assert daemon.port(name)["connection"]["connects"] == count, f"{name} was disturbed"
 
 
 def test_frames_for_a_port_that_is_down_are_accounted_for(network):
@@ -112,7 +113,7 @@ def test_frames_for_a_port_that_is_down_are_accounted_for(network):
 
 
 def test_switch_is_killed_and_returns(network):
-    """QEMU reconnects by itself (reconnect=1 counts whole seconds); the guests do not even notice."""
+    """QEMU reconnects by itself (reconnect=1 counts whole seconds); the guests do not notice."""
     daemon, a, b = network["daemon"], network["a"], network["b"]
     boots = [guest.boot_id() for guest in (a, b)]
     a.start(f"iperf3 -c {b.address} -t 8 >/tmp/iperf && echo complete")

@@ -18,7 +18,8 @@ def daemon(workdir):
 
 
 def guest_of(daemon, **options):
-    return TestpmdGuest(daemon.directory, [daemon.directory / f"{name}.sock" for name in PORTS], **options)
+    sockets = [daemon.directory / f"{name}.sock" for name in PORTS]
+    return TestpmdGuest(daemon.directory, sockets, **options)
 
 
 def wait_ports(daemon, state):
@@ -35,10 +36,11 @@ def run_loop(daemon, guest, size, packets=500_000):
     before, seen_before = counters(daemon), guest.port_stats()
     guest.start_loop(size)
     for name in PORTS:
-        wait_until(lambda: daemon.counters(name)["rx_packets"] - before[name]["rx_packets"] > packets, 30,
+        enough = before[name]["rx_packets"] + packets
+        wait_until(lambda: daemon.counters(name)["rx_packets"] > enough, 30,
                    f"{packets} frames of {size} bytes have come from port {name}")
     guest.stop_loop()
-    after = wait_stable(lambda: counters(daemon), 10, "the counters rest when the guest has stopped")
+    after = wait_stable(lambda: counters(daemon), 10, "the counters rest after the guest's stop")
     seen = {port: {key: count - seen_before[port][key] for key, count in row.items()}
             for port, row in guest.port_stats().items()}
     assert_ledgers(daemon.rpc("stats.get"))
@@ -52,7 +54,8 @@ def run_loop(daemon, guest, size, packets=500_000):
         assert mine["rx_packets"] == seen[port]["tx"]
         assert mine["rx_bytes"] == size * mine["rx_packets"]
         assert mine["rx_segments"] == mine["rx_packets"]
-        assert mine["rx_forwarded"] + mine["rx_flooded"] == mine["rx_packets"] == grown[peer]["tx_offered"]
+        assert mine["rx_forwarded"] + mine["rx_flooded"] == mine["rx_packets"]
+        assert mine["rx_packets"] == grown[peer]["tx_offered"]
         assert mine["tx_packets"] == mine["tx_offered"]
         assert mine["tx_bytes"] == size * mine["tx_packets"]
         assert mine["rx_flooded"] < packets / 2, "addresses were not learned"
@@ -134,15 +137,16 @@ def test_worker_counts_its_cycles(daemon):
     assert delta["packets"] == sum(grown[name]["rx_packets"] for name in PORTS)
     assert 10 < delta["busy_cycles"] / delta["packets"] < 100_000
     assert delta["iterations"] > 0 and delta["idle_cycles"] > 0
-    bursts = {size: count - before[0]["bursts"].get(size, 0) for size, count in after[0]["bursts"].items()}
-    assert sum(bursts.values()) > 0
+    bursts = [sum(worker[0]["bursts"].values()) for worker in (before, after)]
+    assert bursts[1] > bursts[0]
 
 
 def test_memory_stays_small():
-    """64 MB with two ports under traffic, apart from the guests' own memory; no huge pages at all."""
-    with Workdir() as directory, Daemon(directory, [vhost_port(directory, n) for n in PORTS]) as daemon:
-        with guest_of(daemon) as guest:
-            run_loop(daemon, guest, 1500)
-            own = daemon.rss(apart_from=[guest.pid])
-            assert own < 64 << 20, f"{own >> 20} MB resident"
-            assert own < daemon.rss(), "the guest's memory is mapped, so the whole must be larger"
+    """64 MB with two ports under traffic, apart from the guests' own memory; no huge pages."""
+    with Workdir() as directory, \
+            Daemon(directory, [vhost_port(directory, name) for name in PORTS]) as daemon, \
+            guest_of(daemon) as guest:
+        run_loop(daemon, guest, 1500)
+        own = daemon.rss(apart_from=[guest.pid])
+        assert own < 64 << 20, f"{own >> 20} MB resident"
+        assert own < daemon.rss(), "the guest's memory is mapped, so the whole must be larger"

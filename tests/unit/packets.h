@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Frames for tests: Ethernet, IPv4, UDP and TCP headers written byte by byte, with a payload whose bytes
- * tell their place. MAC addresses are given as numbers: 0x525400000001.
+ * Frames for tests: Ethernet, IPv4, UDP and TCP headers written byte by byte, with a payload whose
+ * bytes tell their place. MAC addresses are given as numbers: 0x525400000001.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * worker/egress.c: what keeps a staged frame from its receiver and how that is counted, the spreading of
- * flows over queues, and who is told.
+ * worker/egress.c: what keeps a staged frame from its receiver and how that is counted, the
+ * spreading of flows over queues, and who is told.
  */
 #include "worker/egress.h"
 
@@ -94,7 +94,8 @@ static void delivers(void **state)
 	check_marks(rig, 1, "ac");
 	check_marks(rig, 2, "b");
 	assert_int_equal(memory_sent(rig->ports[2], 0, 0)->length, 1514);
-	assert_memory_equal(memory_sent(rig->ports[2], 0, 0)->bytes + 64, rig->bytes + 64, 1514 - 64);
+	assert_memory_equal(memory_sent(rig->ports[2], 0, 0)->bytes + 64, rig->bytes + 64,
+			    1514 - 64);
 	counters = counters_of(rig, 1);
 	assert_int_equal(counters.packets, 2);
 	assert_int_equal(counters.bytes, 124);
@@ -325,8 +326,8 @@ static void only_enabled_queues(void **state)
 		send_flow(rig, &flow, i);
 	}
 	send_burst(rig);
-	assert_int_equal(memory_counts(rig->ports[0], 1).sent + memory_counts(rig->ports[0], 6).sent,
-			 60);
+	assert_int_equal(memory_counts(rig->ports[0], 1).sent +
+			 memory_counts(rig->ports[0], 6).sent, 60);
 	assert_in_range(memory_counts(rig->ports[0], 1).sent, 10, 50);
 	/* And with one alone, that one, wherever it is. */
 	memory_connect(rig->ports[0], enabled, 1, NEEDS_ALL);
@@ -411,7 +412,8 @@ static void floods_tell_everybody(void **state)
 			stage(rig, frame, port);
 	}
 	send_burst(rig);
-	assert_true(rig->worker->notice_count < NOTICES_MAX); /* one is left for the receiving queue */
+	/* One is left for the receiving queue. */
+	assert_true(rig->worker->notice_count < NOTICES_MAX);
 	worker_notify(rig->worker);
 	for (uint16_t port = 0; port < 20; port++) {
 		assert_int_equal(counters_of(rig, port).packets, BURST_MAX);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * worker/worker.c: a visit from end to end over memory ports, and the loop in a thread of its own while
- * snapshots change under it.
+ * worker/worker.c: a visit from end to end over memory ports, and the loop in a thread of its own
+ * while snapshots change under it.
  */
 #include "worker/worker.h"
 
@@ -20,8 +20,10 @@
 
 static uint16_t visit(struct rig *rig, uint16_t port)
 {
-	uint16_t count = worker_visit(rig->worker, rig->snapshot, &rig->ports[port]->queues[0]);
+	uint16_t count = worker_visit(rig->worker, rig->snapshot, &rig->ports[port]->queues[0],
+				      NULL);
 
+	worker_notify(rig->worker);
 	rig_check_ledgers(rig);
 	assert_int_equal(memory_counts(rig->ports[port], 0).unreleased, 0);
 	return count;
@@ -80,7 +82,7 @@ static void bytes_arrive_unchanged(void **state)
 			packet_ethernet(rig->bytes, rig_mac(1), rig_mac(0), lengths[l]);
 			if (memory_inject(rig->ports[0], 0, &frame) != 0) {
 				/* More pieces than there are bytes behind the head. */
-				assert_true(lengths[l] < FRAME_HEAD_PLAIN + pieces[p]);
+				assert_true(lengths[l] < (uint32_t)FRAME_HEAD_PLAIN + pieces[p]);
 				continue;
 			}
 			assert_int_equal(visit(rig, 0), 1);
@@ -113,10 +115,12 @@ static void bursts_are_bounded(void **state)
 /* ---- offload headers ---- */
 
 /* Sends one TCP frame with this header from port 0 and returns what port 1 got of it, or NULL. */
-static const struct memory_frame *send_with_header(struct rig *rig, const struct virtio_net_hdr *vnet,
+static const struct memory_frame *send_with_header(struct rig *rig,
+						   const struct virtio_net_hdr *vnet,
 						   uint32_t length)
 {
-	const struct packet_flow flow = { rig_mac(1), rig_mac(0), 0x0a000001, 0x0a000002, 40000, 80 };
+	const struct packet_flow flow = { rig_mac(1), rig_mac(0), 0x0a000001, 0x0a000002, 40000,
+					  80 };
 	const struct memory_frame frame = { .vnet = *vnet, .bytes = rig->bytes, .length = length,
 					    .pieces = 2 };
 
@@ -128,8 +132,8 @@ static const struct memory_frame *send_with_header(struct rig *rig, const struct
 }
 
 static const struct virtio_net_hdr tso = {
-	.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 1448,
-	.csum_start = 34, .csum_offset = 16, .hdr_len = 9999,
+	.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16,
+	.gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 1448, .hdr_len = 9999,
 };
 
 static void offloads_cross_whole(void **state)
@@ -157,7 +161,8 @@ static void offloads_cross_whole(void **state)
 
 static void a_guest_cannot_vouch_for_its_data(void **state)
 {
-	const struct virtio_net_hdr valid = { .flags = VIRTIO_NET_HDR_F_DATA_VALID, .csum_start = 7 };
+	const struct virtio_net_hdr valid = { .flags = VIRTIO_NET_HDR_F_DATA_VALID,
+					      .csum_start = 7 };
 	const struct virtio_net_hdr noise = { .hdr_len = 1, .gso_size = 2, .csum_start = 3,
 					      .csum_offset = 4 };
 	const struct virtio_net_hdr none = { .flags = 0 };
@@ -227,6 +232,43 @@ static void drops_of_the_port_keep_their_reason(void **state)
 	assert_int_equal(counters_of(rig, 0).rx.dropped[DROP_MALFORMED], 1);
 	assert_int_equal(counters_of(rig, 0).rx.dropped[DROP_TOO_LONG], 1);
 	assert_int_equal(memory_counts(rig->ports[1], 0).sent, 1);
+	rig_free(rig);
+}
+
+/* The next queue hears of it while there is work to do in the meantime, and only then. */
+static void the_next_queue_is_expected(void **state)
+{
+	struct rig *rig = rig_new(2, 1);
+	struct port_queue *next = &rig->ports[1]->queues[0];
+
+	(void)state;
+	worker_visit(rig->worker, rig->snapshot, &rig->ports[0]->queues[0], next);
+	assert_int_equal(memory_counts(rig->ports[1], 0).expected[0], 0);
+	rig_inject(rig, 0, rig_mac(1), 60);
+	worker_visit(rig->worker, rig->snapshot, &rig->ports[0]->queues[0], next);
+	assert_int_equal(memory_counts(rig->ports[1], 0).expected[0], 1);
+	assert_int_equal(memory_counts(rig->ports[1], 0).expected[1], 1);
+	assert_int_equal(memory_counts(rig->ports[0], 0).expected[0], 0);
+	rig_free(rig);
+}
+
+/* Visits may leave their notices to the end of the round, but not more than there is room for. */
+static void a_round_of_visits_tells_everybody(void **state)
+{
+	struct rig *rig = rig_new(150, 1);
+
+	(void)state;
+	rig_learn_hosts(rig);
+	for (uint16_t port = 0; port < 150; port++) {
+		rig_inject(rig, port, rig_mac((uint16_t)((port + 1) % 150)), 60);
+		worker_visit(rig->worker, rig->snapshot, &rig->ports[port]->queues[0], NULL);
+		assert_true(rig->worker->notice_count < NOTICES_MAX);
+	}
+	worker_notify(rig->worker);
+	for (uint16_t port = 0; port < 150; port++) {
+		assert_int_equal(memory_counts(rig->ports[port], 0).notified[PORT_RX], 1);
+		assert_int_equal(memory_counts(rig->ports[port], 0).notified[PORT_TX], 1);
+	}
 	rig_free(rig);
 }
 
@@ -437,17 +479,36 @@ static void wait_until_retired(struct rig *rig, const bool *flag)
 	}
 }
 
+/* Waits until the port has got a frame of this length. */
+static void wait_for_length(struct port *port, uint32_t length)
+{
+	const time_t end = time(NULL) + PATIENCE_S;
+	uint32_t next = 0;
+
+	for (;;) {
+		const struct memory_frame *frame = memory_sent(port, 0, next);
+
+		assert_true(time(NULL) < end);
+		if (frame == NULL)
+			nap();
+		else if (frame->length == length)
+			return;
+		else
+			next++;
+	}
+}
+
 /*
- * A port is taken away, closed once no worker can see it, and comes back as another one with the same
- * number, twenty times, while traffic flows. The sanitizers watch who touches what.
+ * A port is taken away, closed once no worker can see it, and comes back as another one with the
+ * same number, twenty times, while traffic flows. The sanitizers watch who touches what.
  */
-static void ports_come_and_go(void **state)
+static void come_and_go(enum worker_idle idle)
 {
 	struct rig *rig = rig_new(3, 1);
+	uint64_t packets = 0;
 
-	(void)state;
 	rig_learn_hosts(rig);
-	start(rig, IDLE_ADAPTIVE);
+	start(rig, idle);
 	for (int round = 0; round < 20; round++) {
 		struct port *ports[3] = { rig->ports[0], NULL, rig->ports[2] };
 		struct port_counters last;
@@ -461,25 +522,39 @@ static void ports_come_and_go(void **state)
 		wait_until_retired(rig, &gone);
 		port_sum_counters(rig->ports[1], &last);
 		assert_int_equal(last.tx.offered, last.tx.packets + rig_dropped(last.tx.dropped));
+		packets += last.rx.packets;
 		memory_port_free(rig->ports[1]);
+		/* Without a port behind it the address is unknown. */
+		rig_inject(rig, 0, rig_mac(1), 66);
+		wait_for_length(rig->ports[2], 66);
 		rig->ports[1] = memory_port_new("again", 1, 1, 1, NULL);
 		assert_non_null(rig->ports[1]);
 		publish(rig, rig->ports);
-		/* Whatever was on its way: the new port is served, in both directions. */
-		rig_inject(rig, 0, rig_mac(1), 60);
-		wait_for_sent(rig->ports[1], 1);
-		memory_forget(rig->ports[2], 0);
 		rig_inject(rig, 1, rig_mac(2), 77);
-		wait_for_sent(rig->ports[2], (uint32_t)round + 1);
-		while (memory_counts(rig->ports[0], 0).waiting > 0)
-			nap();
+		wait_for_length(rig->ports[2], 77);
+		rig_inject(rig, 0, rig_mac(1), 88);
+		wait_for_length(rig->ports[1], 88);
+		memory_forget(rig->ports[2], 0);
 	}
 	__atomic_store_n(&rig->worker->stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
-	assert_int_equal(rig->worker->counters.packets, counters_of(rig, 0).rx.packets +
-			 counters_of(rig, 1).rx.packets + (rig->worker->counters.packets -
-			 counters_of(rig, 0).rx.packets - counters_of(rig, 1).rx.packets));
+	for (uint16_t port = 0; port < 3; port++)
+		packets += counters_of(rig, port).rx.packets;
+	assert_int_equal(rig->worker->counters.packets, packets);
 	rig_free(rig);
+}
+
+static void ports_come_and_go(void **state)
+{
+	(void)state;
+	come_and_go(IDLE_ADAPTIVE);
+}
+
+/* Who never sleeps must say that it has moved on. */
+static void ports_come_and_go_under_busy_workers(void **state)
+{
+	(void)state;
+	come_and_go(IDLE_BUSY);
 }
 
 /* A worker that has ended holds nothing back. */
@@ -509,13 +584,16 @@ int main(void)
 		cmocka_unit_test(bad_offloads_are_dropped),
 		cmocka_unit_test(unnegotiated_offloads_are_dropped),
 		cmocka_unit_test(drops_of_the_port_keep_their_reason),
+		cmocka_unit_test(the_next_queue_is_expected),
 		cmocka_unit_test(both_sides_are_told_once_a_burst),
+		cmocka_unit_test(a_round_of_visits_tells_everybody),
 		cmocka_unit_test(a_full_burst_floods_many_ports),
 		cmocka_unit_test(adaptive_workers_nap),
 		cmocka_unit_test(busy_workers_do_not),
 		cmocka_unit_test(bursts_are_counted_by_size),
 		cmocka_unit_test(time_passes),
 		cmocka_unit_test(ports_come_and_go),
+		cmocka_unit_test(ports_come_and_go_under_busy_workers),
 		cmocka_unit_test(ends_offline),
 	};
 

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The worker's way of a frame in one process and thread: a guest sends bursts of 32 frames over a split
+ * ring, worker_visit carries them to another guest's ring. The work is the same in every run, so that
+ * its instructions can be counted:
+ *
+ *     valgrind --tool=callgrind --toggle-collect=worker_visit inprocess --frames 32000 --size 64
+ *
+ * Guests are simulated between the visits with as little work as possible: buffers, descriptors and
+ * available rings are written once, and only indices move. The time that is printed is that of the whole,
+ * with warm caches and no other core: it compares two builds, not two switches.
+ */
+#include <getopt.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "port/features.h"
+#include "port/port.h"
+#include "virtqueue/virtqueue.h"
+#include "worker/worker.h"
+
+#define BURST 32
+#define RING 256
+#define HEADER sizeof(struct virtio_net_hdr_mrg_rxbuf)
+#define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_NET_F_MRG_RXBUF |                    \
+		  1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_NET_F_CSUM |                \
+		  1ull << VIRTIO_NET_F_GUEST_CSUM)
+#define GUEST_START 0x40000000ull
+
+struct options {
+	unsigned long frames;
+	uint32_t size;
+	bool offload;
+};
+
+/* One ring with its memory: RING descriptors, each with a buffer of its own. */
+struct ring {
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	uint8_t *buffers;
+	uint32_t stride;
+	struct guest_memory memory;
+	struct virtqueue vq;
+};
+
+struct guest {
+	struct ring out, in; /* as the guest sees it: what it sends, what it receives */
+	struct port *port;
+};
+
+static _Noreturn void fail(const char *what)
+{
+	fprintf(stderr, "inprocess: %s\n", what);
+	exit(1);
+}
+
+/* ---- a port type over two rings ---- */
+
+static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t max)
+{
+	struct guest *guest = queue->driver;
+
+	burst->allowed = guest->out.vq.sends;
+	return virtqueue_rx_burst(&guest->out.vq, burst, max);
+}
+
+static void rx_expect(struct port_queue *queue, bool again)
+{
+	struct guest *guest = queue->driver;
+
+	virtqueue_rx_expect(&guest->out.vq, again);
+}
+
+static void rx_release(struct port_queue *queue)
+{
+	struct guest *guest = queue->driver;
+
+	virtqueue_rx_release(&guest->out.vq);
+}
+
+static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint16_t count,
+		    struct tx_outcome *outcome)
+{
+	struct guest *guest = queue->driver;
+
+	virtqueue_tx_burst(&guest->in.vq, frames, count, outcome);
+	return 0;
+}
+
+static bool notify(struct port_queue *queue, enum port_direction direction)
+{
+	struct guest *guest = queue->driver;
+
+	return virtqueue_wants_interrupt(direction == PORT_RX ? &guest->out.vq : &guest->in.vq);
+}
+
+static const struct port_ops ops = {
+	.type = "bench",
+	.rx_burst = rx_burst,
+	.rx_expect = rx_expect,
+	.rx_release = rx_release,
+	.tx_burst = tx_burst,
+	.notify = notify,
+};
+
+/* ---- guests ---- */
+
+static size_t round_up(size_t value)
+{
+	return (value + 63) / 64 * 64;
+}
+
+static void ring_init(struct ring *ring, uint32_t size, uint16_t flags)
+{
+	const size_t desc = RING * sizeof(struct vring_desc);
+	const size_t avail = round_up(6 + 2 * RING), used = round_up(6 + 8 * RING);
+	struct virtqueue_setup setup = { .size = RING, .features = FEATURES };
+	const char *reason;
+	uint8_t *memory;
+	size_t total;
+
+	ring->stride = (uint32_t)round_up(HEADER + size);
+	total = desc + avail + used + (size_t)RING * ring->stride;
+	memory = aligned_alloc(64, round_up(total));
+	if (memory == NULL)
+		fail("out of memory");
+	memset(memory, 0, total);
+	ring->desc = (struct vring_desc *)memory;
+	ring->avail = (struct vring_avail *)(memory + desc);
+	ring->used = (struct vring_used *)(memory + desc + avail);
+	ring->buffers = memory + desc + avail + used;
+	ring->memory.count = 1;
+	ring->memory.regions[0] = (struct guest_region){ GUEST_START, total, memory };
+	for (uint16_t i = 0; i < RING; i++) {
+		size_t offset = (size_t)(ring->buffers - memory) + (size_t)i * ring->stride;
+
+		ring->desc[i] = (struct vring_desc){ .addr = GUEST_START + offset,
+						     .len = (uint32_t)HEADER + size,
+						     .flags = flags };
+		ring->avail->ring[i] = i;
+	}
+	ring->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	setup.desc = ring->desc;
+	setup.avail = ring->avail;
+	setup.used = ring->used;
+	setup.memory = &ring->memory;
+	if (virtqueue_init(&ring->vq, &setup, &reason) != 0)
+		fail(reason);
+	ring->vq.sends = features_sends(FEATURES);
+}
+
+static const uint8_t macs[2][6] = { { 0x52, 0x54, 0, 0, 0, 1 }, { 0x52, 0x54, 0, 0, 0, 2 } };
+
+/* Ethernet, IPv4 and TCP, as far as the switch looks, with a partial checksum if that was asked for. */
+static void write_frame(uint8_t *at, unsigned int from, const struct options *options)
+{
+	static const uint8_t headers[] = { 0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0,
+					   10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0x13, 0x89 };
+	struct virtio_net_hdr_mrg_rxbuf vnet = { .num_buffers = 0 };
+
+	if (options->offload) {
+		vnet.hdr.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		vnet.hdr.csum_start = 34;
+		vnet.hdr.csum_offset = 16;
+	}
+	memcpy(at, &vnet, HEADER);
+	at += HEADER;
+	memcpy(at, macs[!from], 6);
+	memcpy(at + 6, macs[from], 6);
+	memcpy(at + 12, headers, sizeof(headers));
+	at[46] = 5 << 4;
+}
+
+static void guest_init(struct guest *guest, uint16_t number, const struct options *options)
+{
+	static const uint16_t queues[] = { 0 };
+
+	ring_init(&guest->out, options->size, 0);
+	ring_init(&guest->in, options->size, VRING_DESC_F_WRITE);
+	for (uint16_t i = 0; i < RING; i++)
+		write_frame(guest->out.buffers + (size_t)i * guest->out.stride, number, options);
+	guest->in.avail->idx = RING;
+	guest->port = port_new(&ops, "guest", number, 1, 1, NULL);
+	if (guest->port == NULL)
+		fail("out of memory");
+	guest->port->queues[0].driver = guest;
+	port_set_tx(guest->port, queues, 1, features_accepts(FEATURES));
+}
+
+static void guest_free(struct guest *guest)
+{
+	port_free(guest->port);
+	free(guest->out.desc);
+	free(guest->in.desc);
+}
+
+/* ---- the switch between them ---- */
+
+struct bench {
+	struct guest guests[2];
+	struct fdb *fdb;
+	struct retire *retire;
+	struct snapshot *snapshot;
+	struct worker *worker;
+};
+
+static void bench_init(struct bench *bench, const struct options *options)
+{
+	struct port *ports[2];
+
+	for (uint16_t i = 0; i < 2; i++) {
+		guest_init(&bench->guests[i], i, options);
+		ports[i] = bench->guests[i].port;
+	}
+	bench->fdb = fdb_new(65536, 300);
+	bench->retire = retire_new(1);
+	if (bench->fdb == NULL || bench->retire == NULL)
+		fail("out of memory");
+	bench->snapshot = snapshot_new(ports, 2, 1, bench->fdb);
+	bench->worker = worker_new(0, 0, IDLE_BUSY, 2, bench->retire, &bench->snapshot);
+	if (bench->snapshot == NULL || bench->worker == NULL)
+		fail("out of memory");
+}
+
+static void bench_free(struct bench *bench)
+{
+	worker_free(bench->worker);
+	snapshot_free(bench->snapshot);
+	retire_free(bench->retire);
+	fdb_free(bench->fdb);
+	guest_free(&bench->guests[0]);
+	guest_free(&bench->guests[1]);
+}
+
+/* One guest sends a burst and the other takes it and gives as many new buffers. */
+static void carry_burst(struct bench *bench, unsigned int from)
+{
+	struct ring *out = &bench->guests[from].out;
+	struct ring *in = &bench->guests[!from].in;
+	uint16_t count;
+
+	out->avail->idx = (uint16_t)(out->avail->idx + BURST);
+	count = worker_visit(bench->worker, bench->snapshot, &bench->guests[from].port->queues[0],
+			     &bench->guests[!from].port->queues[0]);
+	worker_notify(bench->worker);
+	if (count != BURST || out->used->idx != out->avail->idx ||
+	    (uint16_t)(in->used->idx - in->avail->idx + RING) != BURST)
+		fail("a frame was lost");
+	in->avail->idx = (uint16_t)(in->avail->idx + BURST);
+}
+
+static void parse_options(struct options *options, int argc, char **argv)
+{
+	static const struct option known[] = {
+		{ "frames", required_argument, NULL, 'f' },
+		{ "size", required_argument, NULL, 's' },
+		{ "offload", no_argument, NULL, 'o' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		if (option == 'f')
+			options->frames = strtoul(optarg, NULL, 10);
+		else if (option == 's')
+			options->size = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (option == 'o')
+			options->offload = true;
+		else
+			fail("usage: inprocess [--frames N] [--size BYTES] [--offload]");
+	}
+	if (options->size < 60 || options->size > FRAME_LENGTH_MAX || options->frames < BURST)
+		fail("--frames is at least 32, --size 60 to 65557");
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+int main(int argc, char **argv)
+{
+	static struct bench bench;
+	struct options options = { .frames = 10000000, .size = 64 };
+	const struct rx_counters *counters;
+	unsigned long bursts;
+	double start, taken;
+
+	parse_options(&options, argc, argv);
+	bench_init(&bench, &options);
+	/* Both addresses become known as they do in life. */
+	for (unsigned int from = 0; from < 2; from++) {
+		carry_burst(&bench, from);
+		learner_drain(&bench.worker->learner, bench.fdb, 0);
+	}
+	counters = &bench.guests[0].port->queues[0].counters[0].rx;
+	if (bench.fdb->entries != 2 || counters->flooded != BURST)
+		fail("the addresses were not learned");
+
+	bursts = options.frames / BURST;
+	start = seconds();
+	for (unsigned long i = 0; i < bursts; i++)
+		carry_burst(&bench, 0);
+	taken = seconds() - start;
+	if (counters->forwarded != bursts * BURST)
+		fail("a frame was not forwarded");
+	printf("%lu frames of %u bytes%s: %.1f ns a frame\n", bursts * BURST, options.size,
+	       options.offload ? " with a partial checksum" : "",
+	       taken * 1e9 / (double)(bursts * BURST));
+	bench_free(&bench);
+	return 0;
+}

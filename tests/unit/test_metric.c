@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * telemetry/metric.c: each row shows the field that its name says, no field is forgotten, and
+ * sync/counter.h adds up under it.
+ */
+#include "telemetry/metric.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bridge/fdb.h"
+#include "frame/drop.h"
+#include "port/port.h"
+#include "worker/worker.h"
+
+static json_int_t value_of(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+
+	if (!json_is_integer(value))
+		fail_msg("there is no %s", name);
+	return json_integer_value(value);
+}
+
+static void names_show_their_fields(void **state)
+{
+	static struct worker_counters worker = { .iterations = 41, .packets = 42, .busy_cycles = 43,
+						 .idle_cycles = 44, .sleep_ns = 45 };
+	const struct rx_counters rx = { .packets = 1, .bytes = 2, .segments = 3, .forwarded = 4,
+					.flooded = 5, .copies = 6, .notifications = 7 };
+	const struct tx_counters tx = { .offered = 11, .packets = 12, .bytes = 1ull << 40,
+					.segments = 14, .notifications = 15 };
+	const struct fdb_counters fdb = { .learned = 21, .moved = 22, .aged = 23, .evicted = 24,
+					  .refused = 25 };
+	json_t *object = json_object();
+
+	(void)state;
+	metric_add_json(metric_rx, &rx, object);
+	metric_add_json(metric_tx, &tx, object);
+	assert_int_equal(value_of(object, "rx_packets"), 1);
+	assert_int_equal(value_of(object, "rx_bytes"), 2);
+	assert_int_equal(value_of(object, "rx_segments"), 3);
+	assert_int_equal(value_of(object, "rx_forwarded"), 4);
+	assert_int_equal(value_of(object, "rx_flooded"), 5);
+	assert_int_equal(value_of(object, "rx_copies"), 6);
+	assert_int_equal(value_of(object, "rx_notifications"), 7);
+	assert_int_equal(value_of(object, "tx_offered"), 11);
+	assert_int_equal(value_of(object, "tx_packets"), 12);
+	assert_int_equal(value_of(object, "tx_bytes"), 1ll << 40);
+	assert_int_equal(value_of(object, "tx_segments"), 14);
+	assert_int_equal(value_of(object, "tx_notifications"), 15);
+	json_object_clear(object);
+	metric_add_json(metric_fdb, &fdb, object);
+	assert_int_equal(value_of(object, "learned"), 21);
+	assert_int_equal(value_of(object, "moved"), 22);
+	assert_int_equal(value_of(object, "aged"), 23);
+	assert_int_equal(value_of(object, "evicted"), 24);
+	assert_int_equal(value_of(object, "refused"), 25);
+	json_object_clear(object);
+	metric_add_json(metric_worker, &worker, object);
+	assert_int_equal(value_of(object, "iterations"), 41);
+	assert_int_equal(value_of(object, "packets"), 42);
+	assert_int_equal(value_of(object, "busy_cycles"), 43);
+	assert_int_equal(value_of(object, "idle_cycles"), 44);
+	assert_int_equal(value_of(object, "sleep_ns"), 45);
+	json_decref(object);
+}
+
+static void drops_are_shown_by_reason(void **state)
+{
+	struct rx_counters rx = { .packets = 9 };
+	struct tx_counters tx = { .offered = 9 };
+	json_t *object = json_object(), *dropped;
+
+	(void)state;
+	metric_add_json(metric_rx, &rx, object);
+	assert_int_equal(json_object_size(json_object_get(object, "rx_dropped")), 0);
+	rx.dropped[DROP_HAIRPIN] = 3;
+	tx.dropped[0] = 4;
+	tx.dropped[DROP_COUNT - 1] = 5;
+	metric_add_json(metric_rx, &rx, object);
+	metric_add_json(metric_tx, &tx, object);
+	dropped = json_object_get(object, "rx_dropped");
+	assert_int_equal(json_object_size(dropped), 1);
+	assert_int_equal(value_of(dropped, "hairpin"), 3);
+	dropped = json_object_get(object, "tx_dropped");
+	assert_int_equal(json_object_size(dropped), 2);
+	assert_int_equal(value_of(dropped, drop_name((enum drop)0)), 4);
+	assert_int_equal(value_of(dropped, drop_name((enum drop)(DROP_COUNT - 1))), 5);
+	json_decref(object);
+}
+
+/* A counter without a row is one that nobody ever sees. */
+static void check_complete(const struct metric *rows, size_t size)
+{
+	size_t covered = 0;
+
+	for (const struct metric *row = rows; row->name != NULL; row++) {
+		size_t fields = row->kind == METRIC_DROPS ? DROP_COUNT : 1;
+
+		covered += fields;
+		assert_int_equal(row->offset % sizeof(uint64_t), 0);
+		assert_true(row->offset + fields * sizeof(uint64_t) <= size);
+		assert_true(strlen(row->unit) > 0);
+		assert_true(strlen(row->help) > 0);
+		for (const struct metric *other = rows; other != row; other++) {
+			assert_string_not_equal(row->name, other->name);
+			assert_int_not_equal(row->offset, other->offset);
+		}
+	}
+	assert_int_equal(covered * sizeof(uint64_t), size);
+}
+
+static void no_counter_is_forgotten(void **state)
+{
+	(void)state;
+	check_complete(metric_rx, sizeof(struct rx_counters));
+	check_complete(metric_tx, sizeof(struct tx_counters));
+	check_complete(metric_fdb, sizeof(struct fdb_counters));
+	/* The histogram is no row of its own yet. */
+	check_complete(metric_worker, offsetof(struct worker_counters, bursts));
+}
+
+static void counters_of_a_port_are_summed(void **state)
+{
+	struct port *port = port_new(NULL, "sum", 0, 3, 2, NULL);
+	struct port_counters sum;
+
+	(void)state;
+	assert_non_null(port);
+	for (uint16_t queue = 0; queue < 3; queue++) {
+		for (uint16_t worker = 0; worker < 2; worker++) {
+			struct port_counters *own = &port->queues[queue].counters[worker];
+
+			counter_add(&own->rx.packets, 1ull << (8 * queue + 4 * worker));
+			counter_add(&own->tx.dropped[DROP_COUNT - 1], 5);
+			counter_add(&own->tx.dropped[DROP_COUNT - 1], 6);
+		}
+	}
+	memset(&sum, 0xff, sizeof(sum));
+	port_sum_counters(port, &sum);
+	assert_int_equal(sum.rx.packets, 0x111111);
+	assert_int_equal(sum.tx.dropped[DROP_COUNT - 1], 66);
+	assert_int_equal(sum.tx.packets, 0);
+	port_free(port);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(names_show_their_fields),
+		cmocka_unit_test(drops_are_shown_by_reason),
+		cmocka_unit_test(no_counter_is_forgotten),
+		cmocka_unit_test(counters_of_a_port_are_summed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
