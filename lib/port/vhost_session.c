@@ -97,6 +97,11 @@ static void prepare_message(struct connection *connection, const struct message_
 		connection_set_fault(connection, "the VMM's memory table was not accepted");
 		break;
 	case MESSAGE_SET_FEATURES:
+		/* The library refuses this, and nobody tells us: all stays as it is. */
+		if (connection->running && message->payload.number != connection->features)
+			break;
+		rings_detach_all(connection, changing);
+		break;
 	case MESSAGE_RESET_OWNER:
 	case MESSAGE_SET_LOG_BASE:
 	case MESSAGE_GET_VRING_BASE:
@@ -269,7 +274,7 @@ static int new_connection(int vid)
 	place = admit(session, connection);
 	if (place < 0) {
 		LOG_LIMITED(LOG_WARNING, "vhost", "%s: connection of process %d refused: "
-			    "the socket is in use and another one waits already",
+			    "the socket is in use and others wait already",
 			    session->port->name, connection->peer.pid);
 		goto refuse;
 	}
@@ -318,35 +323,44 @@ static int vring_state_changed(int vid, uint16_t index, int enable)
 	return 0;
 }
 
-/* Takes the connection out; one that waited becomes the active one. */
+/* The active connection is gone: says why, and forgets what was wrong with its rings. */
+static void note_disconnect(struct session *session, const struct connection *connection)
+{
+	const char *why = session->fault != NULL ? session->fault : "the VMM disconnected";
+
+	if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
+		why = MEMORY_LOST;
+	snprintf(session->last_disconnect, sizeof(session->last_disconnect), "%s", why);
+	session->fault = NULL;
+	for (uint16_t i = 0; i < session->ring_count; i++) {
+		session->rings[i].state = RING_DETACHED;
+		session->rings[i].reason = NULL;
+	}
+}
+
+/* Takes the connection out; if it was the active one, the next that waits takes its place. */
 static void dismiss(struct connection *connection)
 {
 	struct session *session = connection->session;
-	struct connection *next = NULL;
+	bool was_active = connection_is_active(connection);
+	unsigned int place = 0;
 
 	rings_detach_all(connection, "the VMM disconnected");
 	pthread_mutex_lock(&session->lock);
 	session->disconnects++;
-	if (connection == session->connections[0]) {
-		const char *why = session->fault != NULL ? session->fault : "the VMM disconnected";
-
-		if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
-			why = MEMORY_LOST;
-		snprintf(session->last_disconnect, sizeof(session->last_disconnect), "%s", why);
-		session->connections[0] = session->connections[1];
-		next = session->connections[0];
-		session->fault = NULL;
-	}
-	session->connections[1] = NULL;
-	for (uint16_t i = 0; i < session->ring_count; i++)
-		if (session->rings[i].state == RING_MALFORMED && next == NULL)
-			session->rings[i].state = RING_DETACHED;
+	while (session->connections[place] != connection)
+		place++;
+	for (; place + 1 < SESSION_CONNECTIONS; place++)
+		session->connections[place] = session->connections[place + 1];
+	session->connections[place] = NULL;
+	if (was_active)
+		note_disconnect(session, connection);
 	pthread_mutex_unlock(&session->lock);
 	memory_fault_release(connection);
 	memory_fault_expect(NULL, NULL);
 	__atomic_store_n(&connections[connection->vid], NULL, __ATOMIC_RELEASE);
-	if (next != NULL)
-		rings_sync(next);
+	if (was_active && session->connections[0] != NULL)
+		rings_sync(session->connections[0]);
 	free(connection);
 }
 

@@ -14,8 +14,8 @@
  * does: so a detach publishes that the ring is gone, waits for all workers, and writes the indices
  * back.
  *
- * Two connections may stand at one socket: the active one, and one that waits. A VMM that restarts
- * may connect before the library has seen its old connection end.
+ * Several connections may stand at one socket: the active one, and others that wait their turn. A
+ * VMM that restarts may connect before the library has seen its old connection end.
  *
  * Callbacks come from four threads of the library, but for one connection never two at once. `lock`
  * is a leaf: no function of the library is called while it is held.
@@ -32,7 +32,11 @@
 #include "port/vhost_socket.h"
 #include "virtqueue/virtqueue.h"
 
-#define SESSION_CONNECTIONS 2
+/*
+ * The active one and those that wait. More than one can wait: a VMM that gives up and tries again
+ * is faster than the library is in noticing.
+ */
+#define SESSION_CONNECTIONS 4
 
 struct session;
 struct connection;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The worker's way of a frame in one process and thread: a guest sends bursts of 32 frames over a split
- * ring, worker_visit carries them to another guest's ring. The work is the same in every run, so that
- * its instructions can be counted:
+ * The worker's way of a frame in one process and thread: a guest sends bursts of 32 frames over a
+ * split ring, worker_visit carries them to another guest's ring. The work is the same in every run,
+ * so that its instructions can be counted:
  *
  *     valgrind --tool=callgrind --toggle-collect=worker_visit inprocess --frames 32000 --size 64
  *
  * Guests are simulated between the visits with as little work as possible: buffers, descriptors and
- * available rings are written once, and only indices move. The time that is printed is that of the whole,
- * with warm caches and no other core: it compares two builds, not two switches.
+ * available rings are written once, and only indices move. The time that is printed is that of the
+ * whole, with warm caches and no other core: it compares two builds, not two switches.
  */
 #include <getopt.h>
 #include <linux/virtio_config.h>
@@ -156,7 +156,7 @@ static void ring_init(struct ring *ring, uint32_t size, uint16_t flags)
 
 static const uint8_t macs[2][6] = { { 0x52, 0x54, 0, 0, 0, 1 }, { 0x52, 0x54, 0, 0, 0, 2 } };
 
-/* Ethernet, IPv4 and TCP, as far as the switch looks, with a partial checksum if that was asked for. */
+/* Ethernet, IPv4 and TCP, as far as the switch looks; with a partial checksum if asked for. */
 static void write_frame(uint8_t *at, unsigned int from, const struct options *options)
 {
 	static const uint8_t headers[] = { 0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0,

@@ -12,7 +12,7 @@
 #include "worker/egress.h"
 #include "worker/worker.h"
 
-#include "packets.h"
+#include "keys.h"
 
 #define RIG_PORTS_MAX 200
 
@@ -30,14 +30,6 @@ struct rig {
 static inline uint64_t rig_mac(uint16_t port)
 {
 	return 0x525400000100 + port;
-}
-
-static inline fdb_key_t rig_key(uint64_t mac)
-{
-	uint8_t bytes[6];
-
-	packet_mac(bytes, mac);
-	return fdb_key(bytes, 0);
 }
 
 static inline struct rig *rig_new(uint16_t ports, uint16_t queues)
@@ -81,7 +73,7 @@ static inline void rig_free(struct rig *rig)
 static inline void rig_learn_hosts(struct rig *rig)
 {
 	for (uint16_t i = 0; i < rig->port_count; i++)
-		assert_int_equal(fdb_learn(rig->fdb, rig_key(rig_mac(i)), i, 0), 0);
+		assert_int_equal(fdb_learn(rig->fdb, key_of(rig_mac(i), 0), i, 0), 0);
 }
 
 /* A plain frame from the host of `port`, to be received there on queue 0. */

@@ -5,6 +5,7 @@
 #include "server_fixture.h"
 
 #include "base/log.h"
+#include "base/units.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -127,7 +128,7 @@ void stop_thread(void)
 int server_fixture_directory(void **state)
 {
 	(void)state;
-	strcpy(fixture.directory, "/tmp/ringway-test-XXXXXX");
+	snprintf(fixture.directory, sizeof(fixture.directory), "/tmp/ringway-test-XXXXXX");
 	if (mkdtemp(fixture.directory) == NULL)
 		return -1;
 	snprintf(fixture.path, sizeof(fixture.path), "%s/s", fixture.directory);
@@ -198,7 +199,7 @@ int connect_to_path(int fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	strcpy(address.sun_path, fixture.path);
+	text_copy(address.sun_path, sizeof(address.sun_path), fixture.path);
 	return connect(fd, (struct sockaddr *)&address, sizeof(address));
 }
 

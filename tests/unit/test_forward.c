@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "packets.h"
+#include "keys.h"
 
 #define PORTS 8
 #define BROADCAST 0xffffffffffff
@@ -65,14 +65,6 @@ static int teardown(void **state)
 	burst_free(fixture->burst);
 	free(fixture);
 	return 0;
-}
-
-static fdb_key_t key_of(uint64_t mac)
-{
-	uint8_t bytes[6];
-
-	packet_mac(bytes, mac);
-	return fdb_key(bytes, 0);
 }
 
 static uint64_t host(uint16_t number)
@@ -144,7 +136,7 @@ static void known_destination(void **state)
 	struct fixture *fixture = *state;
 	struct frame *frame = add(fixture, host(2), host(1));
 
-	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
 	forward(fixture, 1);
 	assert_int_equal(frame->verdict, VERDICT_FORWARD);
 	assert_int_equal(frame->destination, 2);
@@ -191,7 +183,7 @@ static void broadcast_and_multicast(void **state)
 		struct frame *frame = add(fixture, groups[i], host(3));
 
 		/* Even if somebody were to claim the address. */
-		fdb_learn(fixture->fdb, key_of(groups[i]), 2, 0);
+		fdb_learn(fixture->fdb, key_of(groups[i], 0), 2, 0);
 		memset(&fixture->counters, 0, sizeof(fixture->counters));
 		forward(fixture, 3);
 		check_flooded(fixture, frame, 3);
@@ -212,7 +204,7 @@ static void number_without_port(void **state)
 	for (unsigned int i = 0; i < 4; i++) {
 		struct frame *frame = add(fixture, host(9), host(1));
 
-		fdb_learn(fixture->fdb, key_of(host(9)), numbers[i], 0);
+		fdb_learn(fixture->fdb, key_of(host(9), 0), numbers[i], 0);
 		memset(&fixture->counters, 0, sizeof(fixture->counters));
 		forward(fixture, 1);
 		check_flooded(fixture, frame, 1);
@@ -234,7 +226,7 @@ static void hairpin(void **state)
 	struct fixture *fixture = *state;
 	struct frame *frame = add(fixture, host(2), host(1));
 
-	fdb_learn(fixture->fdb, key_of(host(2)), 1, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 1, 0);
 	forward(fixture, 1);
 	check_dropped(fixture, frame, DROP_HAIRPIN);
 }
@@ -258,7 +250,7 @@ static void bad_source(void **state)
 	static const uint64_t sources[] = { 0, BROADCAST, 0x010000000000, 0x333300000001 };
 	struct fixture *fixture = *state;
 
-	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
 	for (unsigned int i = 0; i < 4; i++) {
 		struct frame *frame = add(fixture, host(2), sources[i]);
 
@@ -277,7 +269,7 @@ static void too_short(void **state)
 	struct fixture *fixture = *state;
 	struct frame *frame;
 
-	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
 	for (unsigned int i = 0; i < 4; i++) {
 		frame = add(fixture, host(2), host(1));
 		frame->length = lengths[i];
@@ -302,7 +294,7 @@ static void dropped_before(void **state)
 	static const enum drop reasons[] = { DROP_MALFORMED, DROP_TOO_LONG, DROP_BAD_OFFLOAD };
 	struct fixture *fixture = *state;
 
-	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
 	for (unsigned int i = 0; i < 3; i++) {
 		struct frame *frame = add(fixture, host(2), host(1));
 
@@ -330,15 +322,15 @@ static void learns(void **state)
 	struct fixture *fixture = *state;
 
 	fixture->forward.now = 50;
-	fdb_learn(fixture->fdb, key_of(host(1)), 1, 10);
-	fdb_learn(fixture->fdb, key_of(host(2)), 2, 10);
+	fdb_learn(fixture->fdb, key_of(host(1), 0), 1, 10);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 10);
 	/* Known there: refreshed, nothing to say. */
 	add(fixture, BROADCAST, host(1));
 	forward(fixture, 1);
 	assert_int_equal(fixture->learner->head, 0);
 	fdb_age(fixture->fdb, 320, fixture->fdb->mask + 1);
-	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(1))), 1);
-	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(2))), FDB_NO_PORT);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(1), 0)), 1);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(2), 0)), FDB_NO_PORT);
 	next_burst(fixture);
 	/*
 	 * New, and moved. Frames that are dropped for their destination tell of their source too.
@@ -348,8 +340,8 @@ static void learns(void **state)
 	forward(fixture, 4);
 	assert_int_equal(fixture->learner->head, 2);
 	assert_int_equal(learner_drain(fixture->learner, fixture->fdb, 60), 2);
-	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(3))), 4);
-	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(1))), 4);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(3), 0)), 4);
+	assert_int_equal(fdb_lookup(fixture->fdb, key_of(host(1), 0)), 4);
 }
 
 /*
@@ -361,7 +353,7 @@ static void neighbours(void **state)
 	struct frame *frames[BURST_MAX];
 
 	for (uint16_t i = 1; i < 5; i++)
-		fdb_learn(fixture->fdb, key_of(host(i)), i, 0);
+		fdb_learn(fixture->fdb, key_of(host(i), 0), i, 0);
 	frames[0] = add(fixture, host(2), host(1));
 	frames[1] = add(fixture, host(2), host(1));
 	frames[2] = add(fixture, BROADCAST, host(1));
@@ -401,11 +393,11 @@ static void bursts_do_not_remember(void **state)
 	struct fixture *fixture = *state;
 	struct frame *frame;
 
-	fdb_learn(fixture->fdb, key_of(host(2)), 2, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
 	add(fixture, host(2), host(1));
 	forward(fixture, 1);
 	next_burst(fixture);
-	fdb_learn(fixture->fdb, key_of(host(2)), 3, 0);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 3, 0);
 	frame = add(fixture, host(2), host(1));
 	forward(fixture, 1);
 	assert_int_equal(frame->destination, 3);

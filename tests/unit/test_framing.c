@@ -17,8 +17,17 @@
 
 #define MAX_LENGTH 64
 #define MAX_DEPTH 4
+#define FOUND_SIZE 512
 
 static const char *const status_names[] = { "MORE", "VALUE", "BAD", "TOO_LONG", "TOO_DEEP" };
+
+static void append(char *found, const char *before, const char *text, size_t length,
+		   const char *behind)
+{
+	size_t used = strlen(found);
+
+	snprintf(found + used, FOUND_SIZE - used, "%s%.*s%s", before, (int)length, text, behind);
+}
 
 /*
  * Scans a stream that arrives in pieces which end at `cuts`, and writes down what was found: each
@@ -42,8 +51,8 @@ static void scan(const char *stream, const size_t *cuts, size_t cut_count, char 
 			assert_true(used <= cuts[i] - position);
 			position += used;
 			if (status == FRAMING_VALUE) {
-				sprintf(found + strlen(found), "<%.*s>", (int)framing.length,
-					stream + value_start + framing.skipped);
+				append(found, "<", stream + value_start + framing.skipped,
+				       framing.length, ">");
 				value_start += framing.skipped + framing.length;
 				assert_true(value_start <= position);
 				framing_reset(&framing);
@@ -51,7 +60,7 @@ static void scan(const char *stream, const size_t *cuts, size_t cut_count, char 
 				continue;
 			}
 			if (status != FRAMING_MORE) {
-				strcat(found, status_names[status]);
+				append(found, "", "", 0, status_names[status]);
 				return;
 			}
 			assert_int_equal(position, cuts[i]);
@@ -60,15 +69,14 @@ static void scan(const char *stream, const size_t *cuts, size_t cut_count, char 
 	}
 	status = framing_end(&framing);
 	if (status == FRAMING_VALUE)
-		sprintf(found + strlen(found), "<%.*s>", (int)framing.length,
-			stream + value_start + framing.skipped);
-	strcat(found, status == FRAMING_VALUE ? "MORE" : status_names[status]);
+		append(found, "<", stream + value_start + framing.skipped, framing.length, ">");
+	append(found, "", "", 0, status == FRAMING_VALUE ? "MORE" : status_names[status]);
 }
 
 static void check(const char *stream, const char *expected)
 {
 	size_t length = strlen(stream);
-	char found[512];
+	char found[FOUND_SIZE];
 	size_t cuts[256];
 
 	assert_true(length < 256);
@@ -164,13 +172,13 @@ static void length_is_limited(void **state)
 		stream[0] = ' ';
 		stream[1] = kinds[i][0];
 		stream[MAX_LENGTH] = kinds[i][1];
-		strcpy(stream + MAX_LENGTH + 1, " ");
-		sprintf(expected, "<%.*s>MORE", MAX_LENGTH, stream + 1);
+		memcpy(stream + MAX_LENGTH + 1, " ", 2);
+		snprintf(expected, sizeof(expected), "<%.*s>MORE", MAX_LENGTH, stream + 1);
 		check(stream, expected);
 		/* One byte more does not. */
 		stream[MAX_LENGTH] = scalar ? '1' : 'x';
 		stream[MAX_LENGTH + 1] = kinds[i][1];
-		strcpy(stream + MAX_LENGTH + 2, " ");
+		memcpy(stream + MAX_LENGTH + 2, " ", 2);
 		check(stream, "TOO_LONG");
 	}
 }

@@ -72,7 +72,7 @@ static void pipelining(void **state)
 		if (i % 3 == 1)
 			text[length++] = '\n';
 		if (i % 3 == 2)
-			length += (size_t)sprintf(text + length, " \r\n\t");
+			length += (size_t)snprintf(text + length, MIB - length, " \r\n\t");
 	}
 	send_raw(fd, text, length);
 	for (unsigned int i = 0; i < 2000; i++)
@@ -138,7 +138,7 @@ static void no_json(void **state)
 
 		/* What came before is answered, what comes after is not. */
 		length = format_echo(text, sizeof(text), 1);
-		length += (size_t)sprintf(text + length, "%s", bad[i]);
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s", bad[i]);
 		length += format_echo(text + length, sizeof(text) - length, 2);
 		send_raw(fd, text, length);
 		check_echo(fd, 1);

@@ -4,6 +4,8 @@
  */
 #include "rpc/socket.h"
 
+#include "base/units.h"
+
 #include "server_fixture.h"
 
 #include <errno.h>
@@ -72,7 +74,7 @@ static int bind_raw(void)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0);
-	strcpy(address.sun_path, fixture.path);
+	text_copy(address.sun_path, sizeof(address.sun_path), fixture.path);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	return fd;
 }
