@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lines, comments and words: 100 columns (Python 110), no trailing blanks, no // comments, no banned functions,
-no names of one machine or of package registries."""
+"""Lines, comments and words: 100 columns (Python 110), no trailing blanks, no // comments, no banned
+functions, no names of one machine or of package registries."""
 
 import re
 

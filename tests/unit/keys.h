@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Keys of the forwarding table for tests: of an address as a number, or of one of many addresses in no
- * order that are the same in every run.
+ * Keys of the forwarding table for tests: of an address as a number, or of one of many addresses in
+ * no order that are the same in every run.
  */
 #pragma once
 

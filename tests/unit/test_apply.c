@@ -48,18 +48,21 @@ static int setup(void **state)
 	for (unsigned int i = 0; i < PORTS; i++) {
 		struct model_port *port = &fixture->ports[i];
 
-		fixture->configs[i] = (struct memory_config){ NEEDS_ALL, NEEDS_ALL, 16, i == FAULTY };
+		fixture->configs[i] = (struct memory_config){ NEEDS_ALL, NEEDS_ALL, 16,
+							      i == FAULTY };
 		snprintf(port->name, sizeof(port->name), "p%u", i);
 		port->ops = &memory_ops;
 		port->queues = 1;
 		port->config = &fixture->configs[i];
 	}
-	fixture->model = (struct model){ 1, &fixture->worker, { 300, 1024 }, PORTS, fixture->ports };
+	fixture->model = (struct model){ 1, &fixture->worker, { 300, 1024 }, PORTS,
+					 fixture->ports };
 	fixture->loop = loop_new();
 	if (fixture->loop == NULL ||
 	    control_new(&fixture->control, fixture->loop, &fixture->model, &err) != 0)
 		return -1;
-	fixture->control->workers[0]->cycles_per_us = 1000; /* nobody has measured it without EAL */
+	/* Nobody has measured it without EAL. */
+	fixture->control->workers[0]->cycles_per_us = 1000;
 	*state = fixture;
 	alarm(60);
 	return pthread_create(&fixture->thread, NULL, run, fixture->control->workers[0]);
