@@ -221,9 +221,9 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	return burst->count;
 }
 
-static void rx_expect(struct port_queue *queue, bool again)
+static void expect(struct port_queue *queue, enum port_direction direction, unsigned int step)
 {
-	lock_queue(queue->port, queue->index)->counts.expected[again]++;
+	lock_queue(queue->port, queue->index)->counts.expected[direction][step]++;
 	unlock(queue->port);
 }
 
@@ -464,7 +464,7 @@ const struct port_ops memory_ops = {
 	.status = status,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
-	.rx_expect = rx_expect,
+	.expect = expect,
 	.rx_release = rx_release,
 	.tx_burst = tx_burst,
 	.notify = notify,

@@ -47,7 +47,7 @@ struct memory_counts {
 	uint32_t sent;           /* taken from the switch */
 	uint32_t kept;           /* of these, copies that memory_sent shows */
 	uint32_t notified[2];    /* calls of ops->notify, by enum port_direction */
-	uint32_t expected[2];    /* calls of ops->rx_expect: the first, and those again */
+	uint32_t expected[2][3]; /* calls of ops->expect, by direction and step */
 };
 
 extern const struct port_ops memory_ops;

@@ -88,15 +88,19 @@ struct port_ops {
 
 	/* ---- the worker that the queue's rx side belongs to ---- */
 
-	/* Fills the burst with up to max frames and sets burst->allowed. Returns burst->count. */
+	/*
+	 * Fills the burst with up to max frames and sets burst->allowed. Each frame has its vnet
+	 * header as the sender wrote it, head, views and lengths, is a drop (DROP_NO_DESTINATION,
+	 * or a reason of its own), needs nothing and is one segment. Returns burst->count.
+	 */
 	uint16_t (*rx_burst)(struct port_queue *queue, struct burst *burst, uint16_t max);
 
 	/*
-	 * The queue will be visited next: asks for what rx_burst will read, without waiting for it.
-	 * Called twice while another queue's burst is worked on, the second time later. NULL:
-	 * nothing.
+	 * The queue will probably be used soon, in this direction: asks for what rx_burst or
+	 * tx_burst will read, without waiting for it. Called with steps 0, 1, 2 as time goes by,
+	 * each going further along what the last one brought. NULL: nothing to ask for.
 	 */
-	void (*rx_expect)(struct port_queue *queue, bool again);
+	void (*expect)(struct port_queue *queue, enum port_direction direction, unsigned int step);
 
 	/*
 	 * Hands the buffers of the last rx_burst back to where they came from. Their views end

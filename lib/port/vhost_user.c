@@ -95,12 +95,16 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	return virtqueue_rx_burst(vq, burst, max);
 }
 
-static void rx_expect(struct port_queue *queue, bool again)
+static void expect(struct port_queue *queue, enum port_direction direction, unsigned int step)
 {
-	struct virtqueue *vq = queue_attached(queue, PORT_RX);
+	struct virtqueue *vq = queue_attached(queue, direction);
 
-	if (vq != NULL)
-		virtqueue_rx_expect(vq, again);
+	if (vq == NULL)
+		return;
+	if (direction == PORT_RX)
+		virtqueue_rx_expect(vq, step);
+	else
+		virtqueue_tx_expect(vq, step);
 }
 
 static void rx_release(struct port_queue *queue)
@@ -369,7 +373,7 @@ const struct port_ops vhost_user_ops = {
 	.status = status,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
-	.rx_expect = rx_expect,
+	.expect = expect,
 	.rx_release = rx_release,
 	.tx_burst = tx_burst,
 	.notify = notify,

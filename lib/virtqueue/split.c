@@ -356,11 +356,11 @@ static inline void prefetch_announced(const struct virtqueue *vq, uint16_t count
 		__builtin_prefetch(&vq->desc[(vq->last_head + 1 + i) & vq->mask]);
 }
 
-void virtqueue_rx_expect(struct virtqueue *vq, bool again)
+void virtqueue_rx_expect(struct virtqueue *vq, unsigned int step)
 {
 	uint16_t count;
 
-	if (!again) {
+	if (step == 0) {
 		__builtin_prefetch(&vq->avail->idx);
 		return;
 	}
@@ -682,15 +682,31 @@ static inline void look_ahead(struct virtqueue *vq, uint16_t count)
 	look_at_buffers(vq, count);
 }
 
-/* Asks for what the next burst will need, while this one is on its way. */
+/* Asks for what the next burst will need, of what is known to be there: nothing is waited for. */
 static inline void prepare_next(struct virtqueue *vq)
 {
-	see_available(vq, VIRTQUEUE_BUFFERS_AHEAD);
 	look_at_buffers(vq, VIRTQUEUE_BUFFERS_AHEAD);
 	look_at_heads(vq, VIRTQUEUE_HEADS_AHEAD);
 	prefetch_used(vq, VIRTQUEUE_BUFFERS_AHEAD);
-	__builtin_prefetch(
-		&vq->avail->ring[(vq->next_avail + VIRTQUEUE_HEADS_AHEAD + 32) & vq->mask]);
+}
+
+void virtqueue_tx_expect(struct virtqueue *vq, unsigned int step)
+{
+	switch (step) {
+	case 0:
+		if ((uint16_t)(vq->avail_seen - vq->next_avail) >= VIRTQUEUE_HEADS_AHEAD)
+			return;
+		__builtin_prefetch(&vq->avail->idx);
+		__builtin_prefetch(&vq->avail->ring[vq->avail_seen & vq->mask]);
+		__builtin_prefetch(&vq->avail->ring[(vq->avail_seen + 31) & vq->mask]);
+		return;
+	case 1:
+		see_available(vq, VIRTQUEUE_HEADS_AHEAD);
+		look_at_heads(vq, VIRTQUEUE_HEADS_AHEAD);
+		return;
+	default:
+		look_at_buffers(vq, VIRTQUEUE_BUFFERS_AHEAD);
+	}
 }
 
 /* The next buffer, if it is known and one piece of at least `wanted` bytes. */

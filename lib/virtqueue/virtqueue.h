@@ -118,10 +118,11 @@ int virtqueue_init(struct virtqueue *vq, const struct virtqueue_setup *setup, co
 uint16_t virtqueue_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t max);
 
 /*
- * Asks for the lines that the next virtqueue_rx_burst will read first, without waiting: the
- * available index, and, when called `again` later, the entries and descriptors that it announces.
+ * Asks for the lines that the next virtqueue_rx_burst will read first, without waiting for them:
+ * step 0 for the available index; step 1, some time later, for the entries and descriptors that it
+ * announces.
  */
-void virtqueue_rx_expect(struct virtqueue *vq, bool again);
+void virtqueue_rx_expect(struct virtqueue *vq, unsigned int step);
 
 /* Gives the chains of the last virtqueue_rx_burst back to the driver. Their views end here. */
 void virtqueue_rx_release(struct virtqueue *vq);
@@ -133,6 +134,12 @@ void virtqueue_rx_release(struct virtqueue *vq);
  */
 void virtqueue_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint16_t count,
 			struct tx_outcome *outcome);
+
+/*
+ * The same for virtqueue_tx_burst: step 0 asks for the available index and entries, step 1 for the
+ * descriptors, step 2 for the buffers.
+ */
+void virtqueue_tx_expect(struct virtqueue *vq, unsigned int step);
 
 /*
  * Must the driver be interrupted for what was published since the last call? The caller has issued

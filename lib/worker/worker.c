@@ -50,8 +50,9 @@ struct worker *worker_new(uint16_t index, uint16_t cpu, enum worker_idle idle, u
 	worker->forward.learner = &worker->learner;
 	worker->forward.staged = calloc(ports, sizeof(*worker->forward.staged));
 	worker->forward.stages = calloc(ports, sizeof(*worker->forward.stages));
+	worker->likely = calloc(ports, sizeof(*worker->likely));
 	if (worker->burst == NULL || worker->forward.staged == NULL ||
-	    worker->forward.stages == NULL) {
+	    worker->forward.stages == NULL || worker->likely == NULL) {
 		worker_free(worker);
 		return NULL;
 	}
@@ -65,6 +66,7 @@ void worker_free(struct worker *worker)
 	burst_free(worker->burst);
 	free(worker->forward.staged);
 	free(worker->forward.stages);
+	free(worker->likely);
 	free(worker);
 }
 
@@ -104,26 +106,53 @@ static void check_offloads(struct burst *burst)
 	}
 }
 
-static inline void expect(struct port_queue *next, bool again)
+/* What a visit asks for ahead of need: the queue that comes next, and the one frames may go to. */
+struct outlook {
+	struct port_queue *next;
+	struct port_queue *likely;
+};
+
+static inline void expect(const struct outlook *outlook, unsigned int step)
 {
-	if (next != NULL && next->ops->rx_expect != NULL)
-		next->ops->rx_expect(next, again);
+	if (outlook->likely != NULL)
+		outlook->likely->ops->expect(outlook->likely, PORT_TX, step);
+	if (outlook->next != NULL && step > 0)
+		outlook->next->ops->expect(outlook->next, PORT_RX, step - 1);
+}
+
+/* Frames of this port went to that port last; mostly they do so again. */
+static struct port_queue *likely_destination(const struct worker *worker,
+					     const struct snapshot *snapshot, uint16_t from)
+{
+	uint16_t number = worker->likely[from];
+	struct port *port = number < snapshot->port_count ? snapshot->ports[number] : NULL;
+
+	if (port == NULL || port->ops->expect == NULL)
+		return NULL;
+	return &port->queues[__atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED)];
 }
 
 uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 		      struct port_queue *queue, struct port_queue *next)
 {
+	const uint16_t from = queue->port->number;
 	struct burst *burst = worker->burst;
-	uint16_t count = queue->ops->rx_burst(queue, burst, BURST_MAX);
+	struct outlook outlook = { .likely = likely_destination(worker, snapshot, from) };
+	uint16_t count;
 
+	if (next != NULL && next->ops->expect != NULL)
+		outlook.next = next;
+	expect(&outlook, 0);
+	count = queue->ops->rx_burst(queue, burst, BURST_MAX);
 	if (count == 0)
 		return 0;
-	expect(next, false);
+	expect(&outlook, 1);
 	check_offloads(burst);
 	worker->forward.table = &snapshot->table;
-	forward_burst(&worker->forward, burst, queue->port->number,
-		      &queue->counters[worker->index].rx);
-	expect(next, true);
+	forward_burst(&worker->forward, burst, from, &queue->counters[worker->index].rx);
+	expect(&outlook, 2);
+	if (worker->forward.staged_count > 0)
+		worker->likely[from] = worker->forward.staged[0];
 	egress_burst(worker, snapshot);
 	queue->ops->rx_release(queue);
 	worker->notices[worker->notice_count++] = (struct notice){ queue, PORT_RX };

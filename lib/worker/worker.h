@@ -58,6 +58,7 @@ struct worker {
 	bool stop; /* w: control, r: worker */
 
 	/* The worker's own. */
+	uint16_t *likely; /* by port: where its frames went last */
 	uint16_t notice_count;
 	struct notice notices[NOTICES_MAX];
 

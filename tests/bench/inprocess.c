@@ -69,11 +69,14 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	return virtqueue_rx_burst(&guest->out.vq, burst, max);
 }
 
-static void rx_expect(struct port_queue *queue, bool again)
+static void expect(struct port_queue *queue, enum port_direction direction, unsigned int step)
 {
 	struct guest *guest = queue->driver;
 
-	virtqueue_rx_expect(&guest->out.vq, again);
+	if (direction == PORT_RX)
+		virtqueue_rx_expect(&guest->out.vq, step);
+	else
+		virtqueue_tx_expect(&guest->in.vq, step);
 }
 
 static void rx_release(struct port_queue *queue)
@@ -102,7 +105,7 @@ static bool notify(struct port_queue *queue, enum port_direction direction)
 static const struct port_ops ops = {
 	.type = "bench",
 	.rx_burst = rx_burst,
-	.rx_expect = rx_expect,
+	.expect = expect,
 	.rx_release = rx_release,
 	.tx_burst = tx_burst,
 	.notify = notify,

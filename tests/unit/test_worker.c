@@ -242,12 +242,12 @@ static void the_next_queue_is_expected(void **state)
 
 	(void)state;
 	worker_visit(rig->worker, rig->snapshot, &rig->ports[0]->queues[0], next);
-	assert_int_equal(memory_counts(rig->ports[1], 0).expected[0], 0);
+	assert_int_equal(memory_counts(rig->ports[1], 0).expected[PORT_RX][0], 0);
 	rig_inject(rig, 0, rig_mac(1), 60);
 	worker_visit(rig->worker, rig->snapshot, &rig->ports[0]->queues[0], next);
-	assert_int_equal(memory_counts(rig->ports[1], 0).expected[0], 1);
-	assert_int_equal(memory_counts(rig->ports[1], 0).expected[1], 1);
-	assert_int_equal(memory_counts(rig->ports[0], 0).expected[0], 0);
+	assert_int_equal(memory_counts(rig->ports[1], 0).expected[PORT_RX][0], 1);
+	assert_int_equal(memory_counts(rig->ports[1], 0).expected[PORT_RX][1], 1);
+	assert_int_equal(memory_counts(rig->ports[0], 0).expected[PORT_RX][0], 0);
 	rig_free(rig);
 }
 
