@@ -129,6 +129,9 @@ static void send(struct scenario *scenario, struct frame *const *frames, uint16_
 	uint16_t first = guest->vq.next_used;
 	struct model_tx expected;
 
+	for (unsigned int step = 0; step < 3; step++)
+		if (entropy_chance(scenario->entropy, 2))
+			virtqueue_tx_expect(&guest->vq, step);
 	if (scenario->foretold)
 		model_foretell_tx(guest, frames, count, &expected);
 	virtqueue_tx_burst(&guest->vq, frames, count, &outcome);
