@@ -195,6 +195,38 @@ done:
 	return result;
 }
 
+/* Where the port is plugged in: what no two ports of a type may share. */
+static const char *place_of(const struct model_port *port)
+{
+	return (const char *)port->config + port->ops->place;
+}
+
+/* Port i has neither name nor place of one before it. */
+static int check_distinct(const struct model *model, size_t i, struct error *err)
+{
+	const struct model_port *port = &model->ports[i];
+
+	for (size_t other = 0; other < i; other++) {
+		const struct model_port *before = &model->ports[other];
+		const char *key = NULL, *value = port->name;
+
+		if (strcmp(before->name, port->name) == 0) {
+			key = "name";
+		} else if (before->ops == port->ops && port->ops->place_key != NULL &&
+			   strcmp(place_of(before), place_of(port)) == 0) {
+			key = port->ops->place_key;
+			value = place_of(port);
+		}
+		if (key == NULL)
+			continue;
+		error_set(err, ERROR_INVALID, EEXIST, "ports[%zu]: the %s %s is taken by ports[%zu]",
+			  i, key, value, other);
+		error_detail(err, "ports", key, value, "one that no other port has");
+		return -EEXIST;
+	}
+	return 0;
+}
+
 static int parse_ports(struct model *model, const json_t *list, struct error *err)
 {
 	size_t count = json_array_size(list);
@@ -213,15 +245,9 @@ static int parse_ports(struct model *model, const json_t *list, struct error *er
 		result = parse_port(json_array_get(list, i), i, port, err);
 		if (result != 0)
 			return result;
-		for (size_t other = 0; other < i; other++) {
-			if (strcmp(model->ports[other].name, port->name) != 0)
-				continue;
-			error_set(err, ERROR_INVALID, EEXIST,
-				  "ports[%zu]: the name %s is taken by ports[%zu]", i, port->name,
-				  other);
-			error_detail(err, "ports", "name", port->name, "a name that is not in use");
-			return -EEXIST;
-		}
+		result = check_distinct(model, i, err);
+		if (result != 0)
+			return result;
 	}
 	return 0;
 }

@@ -62,6 +62,8 @@ struct port_ops {
 	const char *type;           /* as in the configuration: "vhost-user" */
 	const struct param *params; /* the type's own keys, beside the common ones */
 	size_t config_size;         /* of the struct that params fill */
+	size_t place;               /* offset in it of the string that no two ports share */
+	const char *place_key;      /* and its key: "socket", "interface" */
 
 	/* ---- control thread ---- */
 

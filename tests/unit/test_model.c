@@ -198,11 +198,15 @@ static const struct refusal refusals[] = {
 	/* between ports */
 	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'},"
 	  " {'name': 'a', 'type': 'vhost-user', 'socket': '/run/b'}]}",
-	  "ports[1]: the name a is taken by ports[0]", "ports", "name", "a", "not in use" },
+	  "ports[1]: the name a is taken by ports[0]", "ports", "name", "a", "no other port" },
 	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'},"
 	  " {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b'},"
 	  " {'name': 'a', 'type': 'vhost-user', 'socket': '/run/c'}]}",
-	  "ports[2]: the name a is taken by ports[0]", "ports", "name", "a", "not in use" },
+	  "ports[2]: the name a is taken by ports[0]", "ports", "name", "a", "no other port" },
+	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'},"
+	  " {'name': 'b', 'type': 'vhost-user', 'socket': '/run/a'}]}",
+	  "ports[1]: the socket /run/a is taken by ports[0]", "ports", "socket", "/run/a",
+	  "no other port" },
 };
 
 static void check_part(const struct refusal *refusal, const char *what, const char *text,
