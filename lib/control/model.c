@@ -219,8 +219,8 @@ static int check_distinct(const struct model *model, size_t i, struct error *err
 		}
 		if (key == NULL)
 			continue;
-		error_set(err, ERROR_INVALID, EEXIST, "ports[%zu]: the %s %s is taken by ports[%zu]",
-			  i, key, value, other);
+		error_set(err, ERROR_INVALID, EEXIST,
+			  "ports[%zu]: the %s %s is taken by ports[%zu]", i, key, value, other);
 		error_detail(err, "ports", key, value, "one that no other port has");
 		return -EEXIST;
 	}
