@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "port/memory_fault.h"
 #include "rpc/server.h"
+#include "rpc/socket.h"
 
 #define SOCKET_MODE 0660
 #define DRAIN_MS 200
@@ -103,6 +104,8 @@ int main(int argc, char **argv)
 	options_parse(&options, argc, argv);
 	options_allowed_cpus(&allowed, &last_cpu);
 	if (model_load(options.config, last_cpu, &model, &err) != 0)
+		return complain(&err);
+	if (rpc_socket_probe(options.socket, &err) != 0)
 		return complain(&err);
 	if (options_start_eal(&options, model, &err) != 0)
 		return complain(&err);

@@ -180,6 +180,19 @@ unlock:
 	return rc;
 }
 
+int rpc_socket_probe(const char *path, struct error *err)
+{
+	struct sockaddr_un address;
+	int fd = rpc_socket_address(&address, path, err);
+
+	if (fd == 0)
+		fd = take_lock(path, err);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
 void rpc_socket_close(struct rpc_socket *sock)
 {
 	struct stat file;

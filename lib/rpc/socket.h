@@ -30,5 +30,11 @@ int rpc_socket_address(struct sockaddr_un *address, const char *path, struct err
 /* Locks, binds and listens, as rpc_server_new says. Returns 0 or -errno with err filled. */
 int rpc_socket_open(struct rpc_socket *socket, const char *path, uint32_t mode, struct error *err);
 
+/*
+ * Would rpc_socket_open find the path free now? Asked before anything else is opened, so that a
+ * second daemon does not get in the way of the first. Returns 0 or -errno with err filled.
+ */
+int rpc_socket_probe(const char *path, struct error *err);
+
 /* Removes the socket file and gives the lock back. */
 void rpc_socket_close(struct rpc_socket *socket);

@@ -55,12 +55,15 @@ static void second_server_is_refused(void **state)
 	assert_string_equal(err.value, fixture.path);
 	snprintf(expected, sizeof(expected), "(pid %ld)", (long)getpid());
 	assert_non_null(strstr(err.message, expected));
+	assert_int_equal(rpc_socket_probe(fixture.path, &err), -EADDRINUSE);
+	assert_non_null(strstr(err.message, expected));
 	check_alive();
 	/* Once the first is gone, its lock is free and its socket file away. */
 	stop_thread();
 	rpc_server_free(fixture.server);
 	fixture.server = NULL;
 	assert_int_equal(access(fixture.path, F_OK), -1);
+	assert_int_equal(rpc_socket_probe(fixture.path, &err), 0);
 	assert_int_equal(rpc_server_new(&fixture.server, fixture.loop, fixture.path, 0600,
 					server_fixture_tables, NULL, &err), 0);
 	start_thread();
