@@ -77,10 +77,8 @@ static int complain(const struct error *err)
 
 static void start_workers(struct control *control)
 {
-	for (uint16_t i = 0; i < control->worker_count; i++) {
-		control->workers[i]->lcore = (uint16_t)(i + 1);
+	for (uint16_t i = 0; i < control->worker_count; i++)
 		rte_eal_remote_launch(worker_run, control->workers[i], i + 1u);
-	}
 }
 
 static void stop_workers(struct control *control)

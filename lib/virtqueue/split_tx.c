@@ -234,12 +234,18 @@ static inline void look_at_buffers(struct virtqueue *vq, uint16_t count)
 	}
 }
 
+/* Were the next `count` positions seen to be available? What was seen may lie behind next_avail. */
+static inline bool is_seen(const struct virtqueue *vq, uint16_t count)
+{
+	return !is_before(vq->avail_seen, (uint16_t)(vq->next_avail + count));
+}
+
 /*
  * The available index is a line that travels: it is read only when what was seen does not suffice.
  */
 static inline void see_available(struct virtqueue *vq, uint16_t count)
 {
-	if (is_before(vq->avail_seen, (uint16_t)(vq->next_avail + count)))
+	if (!is_seen(vq, count))
 		vq->avail_seen = (uint16_t)(vq->next_avail + available(vq));
 }
 
@@ -263,7 +269,7 @@ void virtqueue_tx_expect(struct virtqueue *vq, unsigned int step)
 {
 	switch (step) {
 	case 0:
-		if ((uint16_t)(vq->avail_seen - vq->next_avail) >= VIRTQUEUE_HEADS_AHEAD)
+		if (is_seen(vq, VIRTQUEUE_HEADS_AHEAD))
 			return;
 		__builtin_prefetch(&vq->avail->idx);
 		__builtin_prefetch(&vq->avail->ring[vq->avail_seen & vq->mask]);

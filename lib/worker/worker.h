@@ -47,7 +47,6 @@ struct worker {
 	/* Set before the worker starts. */
 	uint16_t index;
 	uint16_t cpu;
-	uint16_t lcore;
 	enum worker_idle idle;
 	struct retire *retire;
 	struct snapshot *const *current; /* where the control thread publishes */
