@@ -5,9 +5,12 @@
 # To build and run the switch.
 build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansson-dev libevent-dev"
 
-# To test it as well: guests, their tools, and the test frameworks.
-test_packages="libcmocka-dev clang python3 python3-pytest dpdk-dev qemu-system-x86 iperf3 ethtool
-busybox-static cpio"
+# For guests: what runs them, and what tests/system/guest/build.sh puts into them.
+guest_packages="python3 qemu-system-x86 busybox-static cpio iperf3 ethtool tcpdump"
+
+# To test it as well.
+test_packages="$guest_packages libcmocka-dev clang python3-pytest python3-jsonschema dpdk-dev
+strace ovmf"
 
 # install_packages NAME...: installs those that are missing; without any it makes no call.
 install_packages() {

@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds ringway into build/ and runs all its tests: sudo sh tests/run.sh [full]
-# Installs what is missing first (app/install.sh). `full` runs the unit and fuzz suites once more,
-# built by clang with the address and undefined behaviour sanitizers into build-sanitize/.
+# Installs what is missing first (app/install.sh). `full` runs the tests of rings over all
+# combinations of what a guest may choose (tests/system/matrix.py); then the unit and fuzz suites
+# once more, built by clang with the address and undefined behaviour sanitizers into
+# build-sanitize/, and there the survival tests in their long form. That takes some forty minutes.
 # The last line is "N passed, N failed"; the exit status is 1 when a test failed or none ran.
 set -u
 
@@ -28,7 +30,12 @@ give_up() {
 build() {
     directory=$1
     shift
-    [ -f "$directory/build.ninja" ] || meson setup "$directory" "$@" || return 1
+    if [ -f "$directory/build.ninja" ]; then
+        # It may have been set up by app/run.sh, before the packages for tests were there.
+        meson setup --reconfigure "$directory" || return 1
+    else
+        meson setup "$directory" "$@" || return 1
+    fi
     ninja -C "$directory"
 }
 
@@ -67,8 +74,14 @@ sh tests/system/guest/build.sh build/guest || give_up "the test guest could not 
 run_suites build || give_up "meson left no results"
 
 if [ "${1-}" = full ]; then
+    FULL=1 run_suites build --timeout-multiplier 8 system_protocol system_faults system_testpmd ||
+        give_up "meson left no results"
     CC=clang build build-sanitize -Db_sanitize=address,undefined -Db_lundef=false \
         --buildtype=debugoptimized || give_up "the build with sanitizers failed"
     run_suites build-sanitize --suite unit --suite fuzz || give_up "meson left no results"
+    sh tests/system/guest/build.sh build-sanitize/guest || give_up "no test guest"
+    export FULL=1
+    run_suites build-sanitize --timeout-multiplier 8 system_survival ||
+        give_up "meson left no results"
 fi
 finish

@@ -2,12 +2,9 @@
 /*
  * ringwayctl: one JSON-RPC call to the daemon from the command line.
  *
- * It knows no method: what it is given becomes a method's name and an object of parameters, and the
- * daemon says whether they are good. So it never has to be changed when a method is added.
+ * words.c makes a request of the words, lib/rpc/client.c sends it, print.c shows the result. What
+ * there is to know of methods comes from the daemon's own description (schema.h).
  */
-#include "base/error.h"
-#include "rpc/client.h"
-
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -15,131 +12,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_SOCKET "/run/ringway/ringway.sock"
+#include "base/error.h"
+#include "help.h"
+#include "print.h"
+#include "rpc/client.h"
+#include "schema.h"
+#include "words.h"
+
 #define DEFAULT_TIMEOUT 10
 #define MAX_TIMEOUT 86400
-
-enum exit_code { DONE, REFUSED, USAGE, NO_DAEMON };
 
 struct options {
 	const char *socket;
 	unsigned int timeout; /* seconds */
-	char *method;
-	json_t *params;
+	bool json, help;
+	struct style style;
 };
-
-static const char help[] =
-	"Usage: ringwayctl [--socket PATH] [--timeout SECONDS] METHOD [KEY=VALUE ...]\n"
-	"\n"
-	"Calls a method of ringwayd and prints its result as JSON. The parts of METHOD may be\n"
-	"written with a dot or as two words: `port.get` and `port get` are the same.\n"
-	"\n"
-	"A VALUE which is valid JSON is taken as such, everything else as a string; the string 12\n"
-	"is written '\"12\"'. Dots in KEY nest: `permissions.mode=0660` is\n"
-	"{\"permissions\": {\"mode\": \"0660\"}}.\n"
-	"\n"
-	"  -s, --socket PATH      the daemon's control socket (" DEFAULT_SOCKET ")\n"
-	"  -t, --timeout SECONDS  how long to wait for the answer (10)\n"
-	"  -h, --help             print this and exit\n"
-	"  -V, --version          print the version and exit\n"
-	"\n"
-	"Exit status: 0 done, 1 refused by the daemon, 2 wrong usage, 3 no daemon answers.\n"
-	"\n"
-	"  ringwayctl port get name=vm1\n";
-
-/*
- * Everything on stderr is one line, and says nothing to a terminal but text, wherever it comes
- * from.
- */
-static void print_line(const char *label, const char *text)
-{
-	fputs(label, stderr);
-	for (; *text != '\0'; text++)
-		fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, stderr);
-}
-
-static int usage(const char *message, const char *subject)
-{
-	print_line("ringwayctl: ", message);
-	if (subject != NULL)
-		print_line(": ", subject);
-	fputs(" (see ringwayctl --help)\n", stderr);
-	return USAGE;
-}
-
-static void print_error(const struct error *err)
-{
-	const char *const details[][2] = {
-		{ "object", err->object },
-		{ "field", err->field },
-		{ "value", err->value },
-		{ "accepted", err->accepted },
-	};
-	const char *between = " [";
-
-	print_line("ringwayctl: ", err->message);
-	for (size_t i = 0; i < sizeof(details) / sizeof(details[0]); i++) {
-		if (details[i][1][0] == '\0')
-			continue;
-		fputs(between, stderr);
-		print_line(details[i][0], "");
-		print_line(": ", details[i][1]);
-		between = "; ";
-	}
-	fputs(between[0] == ';' ? "]\n" : "\n", stderr);
-}
-
-/* Puts the value under a key with dots; takes it over. Returns DONE or USAGE. */
-static int set_value(json_t *params, char *key, json_t *value, const char *argument)
-{
-	json_t *object = params;
-	char *dot;
-
-	for (; (dot = strchr(key, '.')) != NULL; key = dot + 1) {
-		json_t *inner;
-
-		*dot = '\0';
-		inner = json_object_get(object, key);
-		if (inner == NULL && json_object_set_new(object, key, json_object()) == 0)
-			inner = json_object_get(object, key);
-		if (key[0] == '\0' || !json_is_object(inner))
-			goto refuse;
-		object = inner;
-	}
-	if (key[0] == '\0' || json_object_get(object, key) != NULL)
-		goto refuse;
-	if (json_object_set_new(object, key, value) != 0)
-		return usage("this is not UTF-8", argument);
-	return DONE;
-
-refuse:
-	json_decref(value);
-	return usage("this key is empty, given twice, or a value and an object at once", argument);
-}
-
-static int add_param(json_t *params, const char *argument)
-{
-	const char *equals = strchr(argument, '=');
-	json_t *value;
-	char *key;
-	int rc;
-
-	if (equals == NULL)
-		return usage("a parameter must be KEY=VALUE", argument);
-	value = json_loads(equals + 1, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-	if (value == NULL)
-		value = json_string(equals + 1);
-	if (value == NULL)
-		return usage("this is not UTF-8", argument);
-	key = strndup(argument, (size_t)(equals - argument));
-	if (key == NULL) {
-		json_decref(value);
-		return usage("out of memory", NULL);
-	}
-	rc = set_value(params, key, value, argument);
-	free(key);
-	return rc;
-}
 
 static int parse_timeout(const char *text, unsigned int *timeout)
 {
@@ -150,43 +38,68 @@ static int parse_timeout(const char *text, unsigned int *timeout)
 	value = strtoul(text, &end, 10);
 	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < 1 ||
 	    value > MAX_TIMEOUT)
-		return usage("the timeout must be 1 to 86400 seconds", text);
+		return words_refuse("the timeout must be 1 to 86400 seconds", text);
 	*timeout = (unsigned int)value;
 	return DONE;
 }
 
-/* METHOD, in one word or two, and the parameters behind it. */
-static int parse_words(int count, char **words, struct options *options)
+/* Options may stand anywhere; what follows "--" are words. Returns DONE, USAGE, or -1 to exit. */
+static int parse_options(int argc, char **argv, struct options *options)
 {
-	const char *second = NULL;
-	int used = 1;
+	static const struct option known[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "timeout", required_argument, NULL, 't' },
+		{ "color", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL },
+	};
+	int rc = DONE;
+	int option;
 
-	if (count < 1)
-		return usage("a method is missing", NULL);
-	if (strchr(words[0], '=') != NULL)
-		return usage("a method must come before its parameters", words[0]);
-	if (count > 1 && strchr(words[1], '=') == NULL && strchr(words[0], '.') == NULL) {
-		second = words[1];
-		used = 2;
+	while (rc == DONE && (option = getopt_long(argc, argv, "s:jt:hV", known, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			options->socket = optarg;
+			break;
+		case 'j':
+			options->json = true;
+			break;
+		case 't':
+			rc = parse_timeout(optarg, &options->timeout);
+			break;
+		case 'c':
+			if (style_choose(&options->style, optarg) != 0)
+				rc = words_refuse("colour is auto, always or never", optarg);
+			break;
+		case 'h':
+			options->help = true;
+			break;
+		case 'V':
+			puts("ringwayctl " RINGWAY_VERSION);
+			return -1;
+		default:
+			/* getopt_long has said what is wrong. */
+			return USAGE;
+		}
 	}
-	if (asprintf(&options->method, "%s%s%s", words[0], second == NULL ? "" : ".",
-		     second == NULL ? "" : second) < 0) {
-		options->method = NULL;
-		return usage("out of memory", NULL);
-	}
-	for (int i = used; i < count; i++) {
-		int rc;
-
-		if (options->params == NULL)
-			options->params = json_object();
-		rc = add_param(options->params, words[i]);
-		if (rc != DONE)
-			return rc;
-	}
-	return DONE;
+	return rc;
 }
 
-static int call(const struct options *options)
+static int print_answer(json_t *result, const struct options *options)
+{
+	if (options->json)
+		print_json(result);
+	else
+		print_result(result, &options->style);
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return DONE;
+	fprintf(stderr, "ringwayctl: cannot print the result: %s\n", strerror(errno));
+	return REFUSED;
+}
+
+static int call(const struct request *request, const struct options *options)
 {
 	struct rpc_client *client;
 	struct error err;
@@ -198,61 +111,76 @@ static int call(const struct options *options)
 		print_error(&err);
 		return err.kind == ERROR_INVALID ? USAGE : NO_DAEMON;
 	}
-	rc = rpc_client_call(client, options->method, options->params, &result, NULL, &err);
+	rc = rpc_client_call(client, request->method, request->params, &result, NULL, &err);
 	rpc_client_close(client);
 	if (rc != 0) {
 		print_error(&err);
 		return rc == -EREMOTEIO ? REFUSED : NO_DAEMON;
 	}
-	rc = json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	rc = print_answer(result, options);
 	json_decref(result);
-	if (rc != 0 || putchar('\n') == EOF || fflush(stdout) != 0) {
-		print_line("ringwayctl: cannot print the result: ", strerror(errno));
-		fputc('\n', stderr);
-		return REFUSED;
+	return rc;
+}
+
+/* `help`, `help port add`, `port help`, and --help behind any words. */
+static bool asks_for_help(int *count, char ***words, bool option)
+{
+	if (*count > 0 && strcmp((*words)[0], "help") == 0) {
+		++*words;
+		--*count;
+		return true;
 	}
+	if (*count == 2 && strcmp((*words)[1], "help") == 0) {
+		--*count;
+		return true;
+	}
+	return option;
+}
+
+static int run(int count, char **words, const struct options *options)
+{
+	struct request request = { NULL };
+	int rc;
+
+	if (asks_for_help(&count, &words, options->help))
+		return help_print(count, words);
+	rc = words_parse(count, words, &request);
+	if (rc == DONE)
+		rc = call(&request, options);
+	request_release(&request);
+	return rc;
+}
+
+/* --complete WORDS...: the words behind it are what was typed, so odd options are no errors. */
+static int complete(int argc, char **argv, struct options *options)
+{
+	char *last = argv[argc - 1];
+
+	opterr = 0;
+	/* The last word is what is being completed, whatever it looks like. */
+	(void)parse_options(argc - 1, argv, options);
+	argv[argc - 1] = last;
+	complete_print(argc - optind, argv + optind, options->socket);
 	return DONE;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option long_options[] = {
-		{ "socket", required_argument, NULL, 's' },
-		{ "timeout", required_argument, NULL, 't' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ NULL },
-	};
-	struct options options = { .socket = DEFAULT_SOCKET, .timeout = DEFAULT_TIMEOUT };
-	int option;
-	int rc = DONE;
+	struct options options = { .socket = HELP_SOCKET, .timeout = DEFAULT_TIMEOUT };
+	int rc;
 
-	/* "+": options end at the method, so that a parameter may begin with a dash. */
-	while ((option = getopt_long(argc, argv, "+s:t:hV", long_options, NULL)) != -1) {
-		switch (option) {
-		case 's':
-			options.socket = optarg;
-			break;
-		case 't':
-			rc = parse_timeout(optarg, &options.timeout);
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return DONE;
-		case 'V':
-			puts("ringwayctl " RINGWAY_VERSION);
-			return DONE;
-		default:
-			/* getopt_long has said what is wrong. */
-			return USAGE;
-		}
-		if (rc != DONE)
-			return rc;
+	if (schema_open() != 0)
+		return words_refuse("out of memory", NULL);
+	style_choose(&options.style, "auto");
+	if (argc > 2 && strcmp(argv[1], "--complete") == 0) {
+		rc = complete(argc - 1, argv + 1, &options);
+	} else {
+		rc = parse_options(argc, argv, &options);
+		if (rc == DONE)
+			rc = run(argc - optind, argv + optind, &options);
+		else if (rc < 0)
+			rc = DONE;
 	}
-	rc = parse_words(argc - optind, argv + optind, &options);
-	if (rc == DONE)
-		rc = call(&options);
-	json_decref(options.params);
-	free(options.method);
+	schema_close();
 	return rc;
 }

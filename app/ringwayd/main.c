@@ -5,27 +5,42 @@
  */
 #include "methods.h"
 #include "options.h"
+#include "ready.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <rte_eal.h>
 #include <rte_launch.h>
 
 #include "base/log.h"
+#include "control/saving.h"
 #include "port/memory_fault.h"
 #include "rpc/server.h"
 #include "rpc/socket.h"
 
-#define SOCKET_MODE 0660
 #define DRAIN_MS 200
 
 static struct daemon daemon_state;
 static struct rpc_server *server;
+static struct options options;
 static bool stopping, failed;
+
+static int complain(const struct error *err)
+{
+	fprintf(stderr, "ringwayd: %s", err->message);
+	if (err->field[0] != '\0')
+		fprintf(stderr, " (%s)", err->field);
+	if (err->accepted[0] != '\0')
+		fprintf(stderr, "; accepted: %s", err->accepted);
+	fputc('\n', stderr);
+	return 1;
+}
 
 static void all_closed(void *argument)
 {
@@ -49,30 +64,103 @@ static void shutdown_soon(struct daemon *daemon)
 	loop_post(daemon->loop, begin_shutdown, daemon);
 }
 
+static int set_owner(struct error *err)
+{
+	if (chown(options.socket, options.socket_user, options.socket_group) == 0)
+		return 0;
+	return error_set(err, ERROR_SYSTEM, errno, "%s: its owner cannot be set: %s",
+			 options.socket, strerror(errno));
+}
+
 static void ports_are_open(void *argument)
 {
 	struct daemon *daemon = argument;
 	struct error err;
 
-	if (rpc_server_new(&server, daemon->loop, daemon->socket, SOCKET_MODE, methods, daemon,
-			   &err) != 0) {
-		fprintf(stderr, "ringwayd: %s\n", err.message);
+	if (rpc_server_new(&server, daemon->loop, daemon->socket, options.socket_mode, methods,
+			   daemon, &err) != 0 ||
+	    set_owner(&err) != 0) {
+		complain(&err);
 		failed = true;
 		shutdown_soon(daemon);
 		return;
 	}
+	/* What the file said, or what was saved in another way, is safe from now on. */
+	saving_write(daemon->control, NULL, NULL);
 	log_info("ringwayd", "ready: ringwayctl --socket %s", daemon->socket);
+	if (ready_tell() != 0)
+		log_warning("ringwayd", "the service manager did not hear that we are ready");
 }
 
-static int complain(const struct error *err)
+/* ---- SIGHUP: the configuration file, if it has changed since it was last applied ---- */
+
+struct reload {
+	struct change change;
+	struct model *model;
+	json_t *identity;
+};
+
+static int make_reloaded(struct change *change, const struct model *now, struct model **wanted,
+			 struct error *err)
 {
-	fprintf(stderr, "ringwayd: %s", err->message);
-	if (err->field[0] != '\0')
-		fprintf(stderr, " (%s)", err->field);
-	if (err->accepted[0] != '\0')
-		fprintf(stderr, "; accepted: %s", err->accepted);
-	fputc('\n', stderr);
-	return 1;
+	struct reload *reload = (struct reload *)change;
+
+	(void)now;
+	(void)err;
+	*wanted = reload->model;
+	reload->model = NULL;
+	return 0;
+}
+
+static void reloaded(struct change *change, const struct error *fault)
+{
+	struct reload *reload = (struct reload *)change;
+
+	if (fault != NULL) {
+		log_error("ringwayd", "%s is not applied: %s", options.config, fault->message);
+		json_decref(reload->identity);
+	} else {
+		log_info("ringwayd", "%s is applied: revision %llu", options.config,
+			 (unsigned long long)daemon_state.control->revision);
+		saving_configured(daemon_state.control, reload->identity);
+	}
+	model_free(reload->model);
+	free(reload);
+}
+
+static void reload_configuration(void *argument)
+{
+	struct control *control = daemon_state.control;
+	struct reload *reload;
+	struct error err;
+
+	(void)argument;
+	if (options.config == NULL) {
+		log_warning("ringwayd", "SIGHUP: there is no --config to read again");
+		return;
+	}
+	reload = calloc(1, sizeof(*reload));
+	if (reload == NULL)
+		return;
+	reload->identity = saving_identify(options.config, &err);
+	if (reload->identity != NULL && json_equal(reload->identity, control->configured)) {
+		log_info("ringwayd", "%s has not changed since it was applied", options.config);
+		goto leave;
+	}
+	if (reload->identity == NULL ||
+	    model_load(options.config, options.last_cpu, &reload->model, &err) != 0 ||
+	    options_check_cpus(&options, reload->model, &err) != 0) {
+		log_error("ringwayd", "%s is not applied: %s", options.config, err.message);
+		goto leave;
+	}
+	reload->change.make = make_reloaded;
+	reload->change.done = reloaded;
+	control_submit(control, &reload->change);
+	return;
+
+leave:
+	json_decref(reload->identity);
+	free(reload);
 }
 
 static void start_workers(struct control *control)
@@ -84,28 +172,42 @@ static void start_workers(struct control *control)
 static void stop_workers(struct control *control)
 {
 	for (uint16_t i = 0; i < control->worker_count; i++)
-		__atomic_store_n(&control->workers[i]->stop, true, __ATOMIC_RELAXED);
+		worker_stop(control->workers[i]);
 	rte_eal_mp_wait_lcore();
+}
+
+static int print_schema(void)
+{
+	json_t *schema = daemon_schema();
+	int result = json_dumpf(schema, stdout, JSON_INDENT(2));
+
+	json_decref(schema);
+	return result == 0 && putchar('\n') != EOF && fflush(stdout) == 0 ? 0 : 1;
+}
+
+/* Reads what is to run; nothing is opened yet. */
+static int read_configuration(struct saving_start *start, struct error *err)
+{
+	return saving_load(options.state, options.config, options.last_cpu, start, err);
 }
 
 int main(int argc, char **argv)
 {
 	struct daemon *daemon = &daemon_state;
-	struct loop_timer interrupt, terminate;
-	struct options options;
-	struct model *model = NULL;
-	unsigned int last_cpu;
+	struct loop_timer interrupt, terminate, hangup;
+	struct saving_start start;
+	struct state *state = NULL;
 	struct timespec now;
-	cpu_set_t allowed;
 	struct error err;
 
 	options_parse(&options, argc, argv);
-	options_allowed_cpus(&allowed, &last_cpu);
-	if (model_load(options.config, last_cpu, &model, &err) != 0)
+	if (options.schema)
+		return print_schema();
+	if (read_configuration(&start, &err) != 0)
 		return complain(&err);
 	if (rpc_socket_probe(options.socket, &err) != 0)
 		return complain(&err);
-	if (options_start_eal(&options, model, &err) != 0)
+	if (options_start_eal(&options, start.model, &err) != 0)
 		return complain(&err);
 	if (memory_fault_init() != 0)
 		log_warning("ringwayd", "no protection from VMMs that truncate their memory");
@@ -113,19 +215,28 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	daemon->started = now.tv_sec;
 	daemon->socket = options.socket;
+	daemon->options = &options;
+	daemon->config = options.config;
+	daemon->state = options.state;
 	daemon->shutdown = shutdown_soon;
 	daemon->loop = loop_new();
 	signal(SIGPIPE, SIG_IGN);
 	if (daemon->loop == NULL ||
 	    loop_signal_start(&interrupt, daemon->loop, SIGINT, begin_shutdown, daemon) != 0 ||
-	    loop_signal_start(&terminate, daemon->loop, SIGTERM, begin_shutdown, daemon) != 0) {
+	    loop_signal_start(&terminate, daemon->loop, SIGTERM, begin_shutdown, daemon) != 0 ||
+	    loop_signal_start(&hangup, daemon->loop, SIGHUP, reload_configuration, NULL) != 0) {
 		error_set(&err, ERROR_SYSTEM, 0, "no event loop");
 		return complain(&err);
 	}
-	if (control_new(&daemon->control, daemon->loop, model, &err) != 0)
+	if (options.state != NULL &&
+	    state_new(&state, daemon->loop, options.state, &err) != 0)
 		return complain(&err);
+	if (control_new(&daemon->control, daemon->loop, start.model, &err) != 0)
+		return complain(&err);
+	saving_begin(daemon->control, &start, state);
+	daemon->control->directory = options.directory;
 	start_workers(daemon->control);
-	control_start(daemon->control, ports_are_open, daemon);
+	control_start(daemon->control, start.model, ports_are_open, daemon);
 	loop_run(daemon->loop);
 
 	if (server != NULL)
@@ -135,8 +246,8 @@ int main(int argc, char **argv)
 	control_free(daemon->control);
 	loop_timer_stop(&interrupt);
 	loop_timer_stop(&terminate);
+	loop_timer_stop(&hangup);
 	loop_free(daemon->loop);
-	model_free(model);
 	rte_eal_cleanup();
 	return failed ? 1 : 0;
 }

@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Methods about ports and addresses: port.list, port.get, fdb.list. */
+/* Methods about ports: port.list, port.get, port.add, port.set, port.remove. */
 #include "methods.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/units.h"
+#include "rpc/describe.h"
 
-struct port_get {
+struct port_name {
 	char name[PORT_NAME_SIZE];
 };
 
-static const struct param port_get_params[] = {
-	{ "name", PARAM_STRING, PARAM_AT(struct port_get, name), .required = true,
+static const struct param port_name_params[] = {
+	{ "name", PARAM_STRING, PARAM_AT(struct port_name, name), .required = true,
 	  .help = "the port's name" },
 	{ NULL }
 };
+
+/* ---- looking ---- */
 
 /* What lists show of a port. */
 static json_t *port_summary(struct control_port *port)
@@ -29,7 +33,7 @@ static json_t *port_summary(struct control_port *port)
 			 up ? NULL : reason, "labels", labels);
 }
 
-static int port_list(struct call *call, const void *params, json_t **result, struct error *err)
+static int list_ports(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
 
@@ -37,65 +41,267 @@ static int port_list(struct call *call, const void *params, json_t **result, str
 	(void)err;
 	*result = json_array();
 	for (uint16_t i = 0; i < daemon->control->port_count; i++)
-		json_array_append_new(*result, port_summary(&daemon->control->ports[i]));
+		if (daemon->control->ports[i].model != NULL)
+			json_array_append_new(*result, port_summary(&daemon->control->ports[i]));
 	return 0;
 }
 
-static int port_get(struct call *call, const void *params, json_t **result, struct error *err)
+/* A limit as it is set, and what is in its bucket; null without one. */
+static json_t *limit_to_json(const struct limit_settings *settings, const struct limiter *limiter)
+{
+	uint64_t now = limiter_now();
+
+	if (settings->rate == 0)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "rate", (json_int_t)settings->rate, "burst",
+			 (json_int_t)limiter_burst(limiter), "one_time_burst",
+			 (json_int_t)settings->one_time_burst, "tokens",
+			 (json_int_t)limiter_tokens(limiter, now), "one_time_tokens",
+			 (json_int_t)limiter_one_time(limiter));
+}
+
+static json_t *limits_to_json(const struct port *port)
+{
+	static const char *const excess[] = { "pause", "drop" };
+	const struct port_limits *ingress = &port->settings.ingress;
+
+	return json_pack("{s:{s:o, s:s}}", "ingress", "bandwidth",
+			 limit_to_json(&ingress->bandwidth, &port->ingress), "excess",
+			 excess[ingress->excess]);
+}
+
+static int get_port(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
-	const struct port_get *wish = params;
+	const struct port_name *wish = params;
 	struct control_port *port = control_find_port(daemon->control, wish->name);
+	const struct port_settings *settings;
 
-	if (port == NULL) {
-		error_set(err, ERROR_NOT_FOUND, ENOENT, "there is no port %s", wish->name);
-		error_detail(err, "port", "name", wish->name, "a name that port.list shows");
-		return -ENOENT;
-	}
+	if (port == NULL)
+		return no_such_port(wish->name, err);
+	settings = &port->model->settings;
 	*result = port_summary(port);
 	json_object_update_missing(*result, port->model->source);
 	json_object_set_new(*result, "queues", json_integer(port->model->queues));
-	if (port->state == PORT_OPEN)
-		port->port->ops->status(port->port, *result);
+	json_object_set_new(*result, "enabled", json_boolean(settings->enabled));
+	json_object_set_new(*result, "mtu", json_integer(settings->mtu));
+	if (port->state != PORT_OPEN)
+		return 0;
+	json_object_set_new(*result, "limits", limits_to_json(port->port));
+	port->port->ops->status(port->port, *result);
 	return 0;
 }
 
-struct fdb_list {
-	struct control *control;
-	json_t *list;
+/* ---- changing ---- */
+
+/* port.add and port.set: what is asked for, as a port or as a patch to one. */
+struct port_request {
+	struct request request;
+	bool replace;
+	struct model_port *port; /* port.add */
+	char name[PORT_NAME_SIZE];
+	json_t *patch;           /* port.set */
 };
 
-static void add_entry(void *argument, const struct fdb_entry *entry)
+static void release_port_request(struct request *request)
 {
-	struct fdb_list *list = argument;
-	const char *port = NULL;
-	char mac[MAC_TEXT_SIZE];
+	struct port_request *own = (struct port_request *)request;
 
-	if (entry->port < list->control->port_count)
-		port = list->control->ports[entry->port].model->name;
-	mac_format(entry->mac, mac);
-	json_array_append_new(list->list, json_pack("{s:i, s:s, s:s?, s:b, s:i}", "vlan",
-						    entry->vlan, "mac", mac, "port", port, "static",
-						    entry->fixed, "age", (int)entry->age));
+	model_port_release(own->port);
+	json_decref(own->patch);
 }
 
-static int list_addresses(struct call *call, const void *params, json_t **result,
+/* Takes a key that is the method's own, and of this type, out of the object of a port. */
+static int take_flag(json_t *object, const char *key, const char *method, bool *flag,
+		     struct error *err)
+{
+	json_t *value = json_object_get(object, key);
+
+	*flag = json_is_true(value);
+	if (value != NULL && !json_is_boolean(value) && !json_is_null(value)) {
+		char text[sizeof(err->value)];
+
+		param_describe(value, text, sizeof(text));
+		error_set(err, ERROR_INVALID, EINVAL, "%s: \"%s\" must be true or false", method,
+			  key);
+		error_detail(err, method, key, text, "true, false");
+		return -EINVAL;
+	}
+	json_object_del(object, key);
+	return 0;
+}
+
+static json_t *answer_reopened(struct request *request)
+{
+	return json_pack("{s:b}", "reopened", request->change.reopened);
+}
+
+static int make_with_port(struct change *change, const struct model *now, struct model **wanted,
 			  struct error *err)
 {
-	struct daemon *daemon = call_context(call);
-	struct fdb_list list = { daemon->control, json_array() };
+	struct port_request *request = (struct port_request *)change;
+	int result;
 
-	(void)params;
-	(void)err;
-	fdb_walk(daemon->control->fdb, control_now(), add_entry, &list);
-	*result = list.list;
-	return 0;
+	if (!request->replace && model_find_port(now, request->port->name) != NULL) {
+		error_set(err, ERROR_EXISTS, EEXIST, "there is a port %s already",
+			  request->port->name);
+		error_detail(err, "port", "name", request->port->name,
+			     "a new name, or \"replace\": true");
+		return -EEXIST;
+	}
+	result = model_copy_to(now, wanted, err);
+	if (result == 0)
+		result = model_put_port(*wanted, model_port_use(request->port), err);
+	return result;
+}
+
+static int add_port(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	struct port_request *request = request_new(call, sizeof(*request), err);
+	json_t *source;
+	int fault;
+
+	(void)result;
+	if (request == NULL)
+		return -ENOMEM;
+	source = json_copy((json_t *)(uintptr_t)params);
+	request->request.change.make = make_with_port;
+	request->request.change.strict = true;
+	request->request.answer = answer_reopened;
+	request->request.release = release_port_request;
+	fault = take_flag(source, "replace", "port.add", &request->replace, err);
+	if (fault == 0)
+		fault = model_port_parse(source, MODEL_PORT_ALONE, &request->port, err);
+	json_decref(source);
+	if (fault == 0)
+		return request_submit(&request->request);
+	free(request);
+	return fault;
+}
+
+static int make_patched(struct change *change, const struct model *now, struct model **wanted,
+			struct error *err)
+{
+	struct port_request *request = (struct port_request *)change;
+	const struct model_port *port = model_find_port(now, request->name);
+	struct model_port *patched;
+	int result;
+
+	if (port == NULL)
+		return no_such_port(request->name, err);
+	result = model_copy_to(now, wanted, err);
+	if (result == 0)
+		result = model_port_patch(port, request->patch, &patched, err);
+	if (result == 0)
+		result = model_put_port(*wanted, patched, err);
+	return result;
+}
+
+/* For port.set, whose other parameters are a patch and so not looked at yet. */
+static int refuse_name(const json_t *given, struct error *err)
+{
+	char value[sizeof(err->value)] = "";
+
+	if (given != NULL)
+		param_describe(given, value, sizeof(value));
+	error_set(err, ERROR_INVALID, EINVAL, "port.set: \"name\" must be the name of a port");
+	error_detail(err, "port.set", "name", value, "a name that port.list shows");
+	return -EINVAL;
+}
+
+static int set_port(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	struct port_request *request = request_new(call, sizeof(*request), err);
+	const char *name;
+	int fault;
+
+	(void)result;
+	if (request == NULL)
+		return -ENOMEM;
+	request->request.change.make = make_patched;
+	request->request.change.strict = true;
+	request->request.answer = answer_reopened;
+	request->request.release = release_port_request;
+	request->patch = json_copy((json_t *)(uintptr_t)params);
+	fault = take_flag(request->patch, "renegotiate", "port.set",
+			  &request->request.change.renegotiate, err);
+	name = json_string_value(json_object_get(request->patch, "name"));
+	if (fault == 0 && (name == NULL || name_check(name) != 0))
+		fault = refuse_name(json_object_get(request->patch, "name"), err);
+	if (fault == 0) {
+		text_copy(request->name, sizeof(request->name), name);
+		return request_submit(&request->request);
+	}
+	json_decref(request->patch);
+	free(request);
+	return fault;
+}
+
+static int make_without_port(struct change *change, const struct model *now, struct model **wanted,
+			     struct error *err)
+{
+	struct port_request *request = (struct port_request *)change;
+	int result = model_copy_to(now, wanted, err);
+
+	if (result == 0 && model_remove_port(*wanted, request->name) != 0)
+		result = no_such_port(request->name, err);
+	return result;
+}
+
+static int remove_port(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	const struct port_name *wish = params;
+	struct port_request *request = request_new(call, sizeof(*request), err);
+
+	(void)result;
+	if (request == NULL)
+		return -ENOMEM;
+	request->request.change.make = make_without_port;
+	memcpy(request->name, wish->name, sizeof(request->name));
+	return request_submit(&request->request);
+}
+
+/* ---- the table ---- */
+
+static void describe_flag(json_t *schema, const char *key, const char *help)
+{
+	json_object_set_new(json_object_get(schema, "properties"), key,
+			    json_pack("{s:s, s:b, s:s}", "type", "boolean", "default", false,
+				      "description", help));
+}
+
+static json_t *describe_add(void)
+{
+	json_t *schema = model_port_schema();
+
+	describe_flag(schema, "replace",
+		      "takes the place of a port of this name, whatever it was, if there is one");
+	return schema;
+}
+
+static json_t *describe_set(void)
+{
+	json_t *schema = model_port_schema();
+
+	describe_flag(schema, "renegotiate",
+		      "what was offered to the guest may shrink when its VMM connects next, even "
+		      "if it is the same process");
+	json_object_set_new(schema, "required", json_pack("[s]", "name"));
+	json_object_del(schema, "allOf");
+	return schema;
 }
 
 const struct method methods_port[] = {
-	{ "port.list", "All ports with their state", NULL, 0, port_list },
-	{ "port.get", "One port's configuration, state and connection", port_get_params,
-	  sizeof(struct port_get), port_get },
-	{ "fdb.list", "The forwarding table", NULL, 0, list_addresses },
+	{ "port.list", "All ports with their state", .handle = list_ports },
+	{ "port.get", "One port's configuration, state and connection", port_name_params,
+	  sizeof(struct port_name), get_port },
+	{ "port.add", "Adds a port and opens it; what cannot be opened is not added",
+	  .handle = add_port, .changes = true, .whole = true, .describe = describe_add },
+	{ "port.set",
+	  "Changes what is given of a port, a JSON merge patch: null stands for the default; what "
+	  "cannot change while it runs closes the port and opens it anew",
+	  .handle = set_port, .changes = true, .whole = true, .describe = describe_set },
+	{ "port.remove", "Takes a port away; answered when it is closed", port_name_params,
+	  sizeof(struct port_name), remove_port, .changes = true },
 	{ NULL }
 };

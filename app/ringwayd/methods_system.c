@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Methods about the daemon: system.info, system.shutdown, worker.list, stats.get. */
+/* Methods about the daemon: system, log, rpc, worker, and stats.get. */
 #include "methods.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -9,6 +10,8 @@
 #include <rte_cycles.h>
 #include <rte_version.h>
 
+#include "base/log.h"
+#include "rpc/describe.h"
 #include "sync/counter.h"
 #include "telemetry/metric.h"
 
@@ -20,9 +23,11 @@ static int system_info(struct call *call, const void *params, json_t **result, s
 	(void)params;
 	(void)err;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	*result = json_pack("{s:s, s:s, s:s, s:i, s:I, s:s}", "name", "ringway", "version",
-			    RINGWAY_VERSION, "dpdk", rte_version(), "pid", (int)getpid(), "uptime",
-			    (json_int_t)(now.tv_sec - daemon->started), "socket", daemon->socket);
+	*result = json_pack("{s:s, s:s, s:s, s:i, s:I, s:s, s:I, s:i}", "name", "ringway",
+			    "version", RINGWAY_VERSION, "dpdk", rte_version(), "pid", (int)getpid(),
+			    "uptime", (json_int_t)(now.tv_sec - daemon->started), "socket",
+			    daemon->socket, "revision", (json_int_t)daemon->control->revision,
+			    "retired", (int)daemon->control->retired);
 	return 0;
 }
 
@@ -65,6 +70,8 @@ static json_t *workers_to_json(const struct control *control)
 					   (json_int_t)rte_get_tsc_hz());
 
 		metric_add_json(metric_worker, &worker->counters, object);
+		json_object_set_new(object, "inject_refused",
+				    json_integer((json_int_t)worker->injector.refused));
 		json_object_set_new(object, "bursts", bursts_to_json(&worker->counters));
 		json_array_append_new(list, object);
 	}
@@ -87,9 +94,12 @@ static json_t *ports_to_json(const struct control *control)
 
 	for (uint16_t i = 0; i < control->port_count; i++) {
 		const struct control_port *port = &control->ports[i];
-		json_t *object = json_pack("{s:s}", "name", port->model->name);
 		struct port_counters sum = { .rx.packets = 0 };
+		json_t *object;
 
+		if (port->model == NULL)
+			continue;
+		object = json_pack("{s:s}", "name", port->model->name);
 		if (port->port != NULL)
 			port_sum_counters(port->port, &sum);
 		metric_add_json(metric_rx, &sum.rx, object);
@@ -117,12 +127,104 @@ static int stats_get(struct call *call, const void *params, json_t **result, str
 	return 0;
 }
 
-const struct method methods_system[] = {
-	{ "system.info", "Version, process and uptime", NULL, 0, system_info },
-	{ "system.shutdown", "Closes all ports and ends the daemon", NULL, 0, system_shutdown },
-	{ "worker.list", "The workers and what they do", NULL, 0, worker_list },
-	{ "stats.get", "All counters", NULL, 0, stats_get },
+/* ---- worker.place ---- */
+
+struct place_wish {
+	char port[PORT_NAME_SIZE];
+	uint32_t queue, worker;
+};
+
+static const struct param place_params[] = {
+	{ "port", PARAM_STRING, PARAM_AT(struct place_wish, port), .required = true,
+	  .help = "the port's name" },
+	{ "worker", PARAM_UINT, PARAM_AT(struct place_wish, worker), .required = true,
+	  .max = WORKERS_MAX - 1, .help = "the worker that is to poll it, as in worker.list" },
+	{ "queue", PARAM_UINT, PARAM_AT(struct place_wish, queue), .max = PORT_QUEUES_MAX - 1,
+	  .help = "a queue pair of it, from 0" },
 	{ NULL }
 };
 
-const struct method *const methods[] = { methods_port, methods_system, NULL };
+static int refuse_number(const char *field, uint32_t given, unsigned int count, struct error *err)
+{
+	char value[16], accepted[32];
+
+	snprintf(value, sizeof(value), "%u", given);
+	snprintf(accepted, sizeof(accepted), "0 to %u", count - 1);
+	error_set(err, ERROR_NOT_FOUND, ENOENT, "there is no %s %s", field, value);
+	error_detail(err, "worker.place", field, value, accepted);
+	return -ENOENT;
+}
+
+/* With one worker all queues are where they can be. */
+static int worker_place(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	struct daemon *daemon = call_context(call);
+	const struct place_wish *wish = params;
+	const struct control_port *port = control_find_port(daemon->control, wish->port);
+
+	(void)result;
+	if (port == NULL)
+		return no_such_port(wish->port, err);
+	if (wish->queue >= port->model->queues)
+		return refuse_number("queue", wish->queue, port->model->queues, err);
+	if (wish->worker >= daemon->control->worker_count)
+		return refuse_number("worker", wish->worker, daemon->control->worker_count, err);
+	return 0;
+}
+
+/* ---- log.set ---- */
+
+static const char *const level_names[] = { "error", "warning", "info", "debug", NULL };
+
+struct log_wish {
+	uint32_t level;
+};
+
+static const struct param log_params[] = {
+	{ "level", PARAM_CHOICE, PARAM_AT(struct log_wish, level), .choices = level_names,
+	  .required = true, .help = "the least important that is logged" },
+	{ NULL }
+};
+
+static int log_set(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	const struct log_wish *wish = params;
+
+	(void)call;
+	(void)result;
+	(void)err;
+	log_set_level((enum log_level)wish->level);
+	return 0;
+}
+
+/* ---- rpc.discover ---- */
+
+json_t *daemon_schema(void)
+{
+	return describe_methods(methods, RINGWAY_VERSION, model_schema());
+}
+
+static int rpc_discover(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	(void)call;
+	(void)params;
+	*result = daemon_schema();
+	return *result != NULL ? 0 : error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
+}
+
+const struct method methods_system[] = {
+	{ "worker.list", "The workers and what they do", .handle = worker_list },
+	{ "worker.place", "Moves a queue of a port to a worker", place_params,
+	  sizeof(struct place_wish), worker_place, .changes = true },
+	{ "stats.get", "All counters", .handle = stats_get },
+	{ "log.set", "Sets how much is logged", log_params, sizeof(struct log_wish), log_set,
+	  .changes = true },
+	{ "system.info", "Version, process, uptime and revision", .handle = system_info },
+	{ "system.shutdown", "Closes all ports and ends the daemon", .handle = system_shutdown,
+	  .changes = true },
+	{ "rpc.discover", "The methods and their parameters, as OpenRPC", .handle = rpc_discover },
+	{ NULL }
+};
+
+const struct method *const methods[] = { methods_port, methods_fdb, methods_config, methods_system,
+					 NULL };

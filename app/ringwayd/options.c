@@ -4,33 +4,46 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <grp.h>
+#include <libgen.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
 
 #include "base/log.h"
+#include "base/units.h"
+#include "port/vhost_user.h"
 
 #define DEFAULT_SOCKET "/run/ringway/ringway.sock"
-
-/* MB of EAL's heap: 10 for the library itself, and what a port's rings take. */
-#define HEAP_BASE_MB 32
-#define HEAP_PORT_KB 100
+#define DEFAULT_SOCKET_MODE 0660
 
 #define EAL_ARGUMENTS_MAX 64
 
+/* Descriptors: of the daemon and its clients, and of a port with a VMM that has one queue pair. */
+#define FILES_BASE 320
+#define FILES_PORT 11
+
 static const char usage[] =
-	"usage: ringwayd [--config FILE] [--socket PATH] [--log-level LEVEL] [-- EAL arguments]\n"
+	"usage: ringwayd [OPTIONS] [-- EAL arguments]\n"
 	"\n"
-	"  --config FILE      the configuration, JSON; without it the switch starts empty\n"
-	"  --socket PATH      where ringwayctl connects (" DEFAULT_SOCKET ")\n"
-	"  --log-level LEVEL  error, warning, info or debug (info)\n"
+	"  --config FILE        the configuration, JSON; without it the switch starts empty\n"
+	"  --state FILE         keeps what runs over restarts; it wins over an unchanged --config\n"
+	"  --socket PATH        where ringwayctl connects (" DEFAULT_SOCKET ")\n"
+	"  --socket-mode MODE   file mode of the socket, octal (0660)\n"
+	"  --socket-user USER   its owner (whoever runs the daemon)\n"
+	"  --socket-group GROUP its group (the same)\n"
+	"  --log-level LEVEL    error, warning, info or debug (info)\n"
+	"  --schema             prints methods, parameters and configuration as OpenRPC, and ends\n"
 	"  --help, --version\n"
 	"\n"
-	"Stays in the foreground and logs on stderr. Ready when its socket answers.\n";
+	"Stays in the foreground and logs on stderr. Ready when its socket answers. SIGHUP\n"
+	"applies a --config that has changed; SIGINT and SIGTERM end it.\n";
 
 static void set_log_level(const char *name)
 {
@@ -44,11 +57,66 @@ static void set_log_level(const char *name)
 	exit(1);
 }
 
+static void set_socket_mode(struct options *options, const char *text)
+{
+	if (mode_parse(text, &options->socket_mode) == 0)
+		return;
+	fprintf(stderr, "ringwayd: --socket-mode %s: 0000 to 0777\n", text);
+	exit(1);
+}
+
+static void set_socket_user(struct options *options, const char *name)
+{
+	const struct passwd *user = getpwnam(name);
+
+	if (user == NULL) {
+		fprintf(stderr, "ringwayd: --socket-user %s: no such user\n", name);
+		exit(1);
+	}
+	options->socket_user = user->pw_uid;
+}
+
+static void set_socket_group(struct options *options, const char *name)
+{
+	const struct group *group = getgrnam(name);
+
+	if (group == NULL) {
+		fprintf(stderr, "ringwayd: --socket-group %s: no such group\n", name);
+		exit(1);
+	}
+	options->socket_group = group->gr_gid;
+}
+
+static void find_cpus(struct options *options)
+{
+	if (sched_getaffinity(0, sizeof(options->allowed), &options->allowed) != 0) {
+		CPU_ZERO(&options->allowed);
+		CPU_SET(0, &options->allowed);
+	}
+	for (unsigned int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &options->allowed))
+			options->last_cpu = cpu;
+}
+
+/* A path that is too long is refused as a socket's. */
+static void find_directory(struct options *options)
+{
+	char path[sizeof(options->directory)];
+
+	snprintf(path, sizeof(path), "%s", options->socket);
+	snprintf(options->directory, sizeof(options->directory), "%s", dirname(path));
+}
+
 void options_parse(struct options *options, int argc, char **argv)
 {
 	static const struct option known[] = {
 		{ "config", required_argument, NULL, 'c' },
+		{ "state", required_argument, NULL, 'S' },
 		{ "socket", required_argument, NULL, 's' },
+		{ "socket-mode", required_argument, NULL, 'm' },
+		{ "socket-user", required_argument, NULL, 'u' },
+		{ "socket-group", required_argument, NULL, 'g' },
+		{ "schema", no_argument, NULL, 'j' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
@@ -56,8 +124,10 @@ void options_parse(struct options *options, int argc, char **argv)
 	};
 	int option;
 
-	options->config = NULL;
-	options->socket = DEFAULT_SOCKET;
+	*options = (struct options){ .socket = DEFAULT_SOCKET,
+				     .socket_mode = DEFAULT_SOCKET_MODE,
+				     .socket_user = (uid_t)-1,
+				     .socket_group = (gid_t)-1 };
 	while ((option = getopt_long(argc, argv, "+", known, NULL)) != -1) {
 		switch (option) {
 		case 'c':
@@ -65,6 +135,21 @@ void options_parse(struct options *options, int argc, char **argv)
 			break;
 		case 's':
 			options->socket = optarg;
+			break;
+		case 'S':
+			options->state = optarg;
+			break;
+		case 'm':
+			set_socket_mode(options, optarg);
+			break;
+		case 'u':
+			set_socket_user(options, optarg);
+			break;
+		case 'g':
+			set_socket_group(options, optarg);
+			break;
+		case 'j':
+			options->schema = true;
 			break;
 		case 'l':
 			set_log_level(optarg);
@@ -87,18 +172,8 @@ void options_parse(struct options *options, int argc, char **argv)
 	}
 	options->eal_argc = argc - optind;
 	options->eal_argv = argv + optind;
-}
-
-void options_allowed_cpus(cpu_set_t *allowed, unsigned int *last)
-{
-	*last = 0;
-	if (sched_getaffinity(0, sizeof(*allowed), allowed) != 0) {
-		CPU_ZERO(allowed);
-		CPU_SET(0, allowed);
-	}
-	for (unsigned int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, allowed))
-			*last = cpu;
+	find_cpus(options);
+	find_directory(options);
 }
 
 /* The CPUs of a set as EAL writes them: "0,2,3". */
@@ -113,8 +188,10 @@ static void format_cpus(const cpu_set_t *cpus, char *text, size_t size)
 						 cpu);
 }
 
-static int check_worker_cpus(const struct model *model, const cpu_set_t *allowed, struct error *err)
+int options_check_cpus(const struct options *options, const struct model *model,
+		       struct error *err)
 {
+	const cpu_set_t *allowed = &options->allowed;
 	char accepted[120];
 
 	format_cpus(allowed, accepted, sizeof(accepted));
@@ -131,6 +208,29 @@ static int check_worker_cpus(const struct model *model, const cpu_set_t *allowed
 		return -EINVAL;
 	}
 	return 0;
+}
+
+/* EAL ends the process, without a word for operators, where it cannot open what it needs. */
+static int check_files(const struct model *model, struct error *err)
+{
+	const rlim_t needed = FILES_BASE + (rlim_t)model->port_count * FILES_PORT;
+	struct rlimit limit;
+	char value[24], accepted[80];
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return 0;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_max >= needed)
+		return 0;
+	snprintf(value, sizeof(value), "%llu", (unsigned long long)limit.rlim_max);
+	snprintf(accepted, sizeof(accepted), "%llu or more (ulimit -n, LimitNOFILE=)",
+		 (unsigned long long)needed);
+	error_set(err, ERROR_SYSTEM, EMFILE,
+		  "only %s files may be open, which is too few for %u ports", value,
+		  model->port_count);
+	error_detail(err, "process", "RLIMIT_NOFILE", value, accepted);
+	return -EMFILE;
 }
 
 /* "0@(0),1@1": lcore 0 is the control thread, the others are workers. */
@@ -206,20 +306,17 @@ int options_start_eal(const struct options *options, const struct model *model, 
 			lcores,
 			(char *)"--log-level=lib.*:warning" };
 	const int own_count = sizeof(own) / sizeof(own[0]);
-	cpu_set_t allowed;
-	unsigned int last;
-	int result;
+	int result = options_check_cpus(options, model, err);
 
-	options_allowed_cpus(&allowed, &last);
-	result = check_worker_cpus(model, &allowed, err);
+	if (result == 0)
+		result = check_files(model, err);
 	if (result != 0)
 		return result;
 	if (own_count + options->eal_argc > EAL_ARGUMENTS_MAX)
 		return error_set(err, ERROR_INVALID, E2BIG, "more than %d EAL arguments",
 				 EAL_ARGUMENTS_MAX - own_count);
-	format_lcores(model, &allowed, lcores, sizeof(lcores));
-	snprintf(heap, sizeof(heap), "%u",
-		 HEAP_BASE_MB + model->port_count * HEAP_PORT_KB / 1024);
+	format_lcores(model, &options->allowed, lcores, sizeof(lcores));
+	snprintf(heap, sizeof(heap), "%u", VHOST_USER_HEAP_MB);
 	snprintf(prefix, sizeof(prefix), "ringway-%08x", hash_path(options->socket));
 	memcpy(arguments, own, sizeof(own));
 	memcpy(arguments + own_count, options->eal_argv,

@@ -5,12 +5,22 @@
 #pragma once
 
 #include <sched.h>
+#include <stdbool.h>
+#include <sys/types.h>
 
 #include "control/model.h"
 
 struct options {
 	const char *config; /* NULL: start empty */
+	const char *state;  /* NULL: nothing is saved */
 	const char *socket;
+	char directory[108]; /* of the socket */
+	uint32_t socket_mode;
+	uid_t socket_user;  /* (uid_t)-1: the daemon's own */
+	gid_t socket_group; /* (gid_t)-1: the daemon's own */
+	bool schema;        /* print the schema and leave */
+	cpu_set_t allowed;  /* the CPUs that the daemon was started on */
+	uint32_t last_cpu;  /* the last of them */
 	int eal_argc;       /* what stands after -- */
 	char **eal_argv;
 };
@@ -18,8 +28,12 @@ struct options {
 /* Parses; prints help, version or a complaint and exits where one of these is asked for or due. */
 void options_parse(struct options *options, int argc, char **argv);
 
-/* The CPUs that the daemon may use, and the last of them. */
-void options_allowed_cpus(cpu_set_t *allowed, unsigned int *last);
+/*
+ * Are the workers' CPUs among those that the daemon was started on? Returns 0 or -EINVAL with err
+ * filled.
+ */
+int options_check_cpus(const struct options *options, const struct model *model,
+		       struct error *err);
 
 /*
  * Starts EAL for the model's workers: the control thread and the library's own threads stay off the

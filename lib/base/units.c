@@ -44,6 +44,13 @@ void mac_format(const uint8_t mac[MAC_LENGTH], char text[MAC_TEXT_SIZE])
 		 mac[3], mac[4], mac[5]);
 }
 
+bool mac_is_station(const uint8_t mac[MAC_LENGTH])
+{
+	static const uint8_t zero[MAC_LENGTH];
+
+	return !(mac[0] & 1) && memcmp(mac, zero, sizeof(zero)) != 0;
+}
+
 int name_check(const char *name)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -68,6 +75,75 @@ int mode_parse(const char *text, uint32_t *mode)
 		return -EINVAL;
 	*mode = parsed;
 	return 0;
+}
+
+struct suffix {
+	const char *text;
+	uint64_t factor;
+};
+
+/* "12.5" and one of the suffixes, of which the longest that fits counts. */
+static int number_parse(const char *text, const struct suffix *suffixes, const char *const *tails,
+			uint64_t *number)
+{
+	size_t whole = strspn(text, "0123456789");
+	size_t part = text[whole] == '.' ? strspn(text + whole + 1, "0123456789") : 0;
+	const char *rest = text + whole + (part > 0 ? part + 1 : 0);
+	__uint128_t value = 0, factor = 1;
+
+	/* 128 bits hold 18 digits of either side and the largest factor. */
+	if (whole == 0 || whole > 18 || part > 9)
+		return -EINVAL;
+	for (size_t i = 0; i < whole; i++)
+		value = value * 10 + (unsigned int)(text[i] - '0');
+	for (size_t i = 0; i < part; i++)
+		value = value * 10 + (unsigned int)(text[whole + 1 + i] - '0');
+	for (; suffixes->text != NULL; suffixes++) {
+		size_t length = strlen(suffixes->text);
+
+		if (strncmp(rest, suffixes->text, length) != 0)
+			continue;
+		factor = suffixes->factor;
+		rest += length;
+		break;
+	}
+	while (*tails != NULL && strcmp(rest, *tails) != 0)
+		tails++;
+	if (*tails == NULL)
+		return -EINVAL;
+	value *= factor;
+	for (size_t i = 0; i < part; i++) {
+		if (value % 10 != 0)
+			return -EINVAL;
+		value /= 10;
+	}
+	if (value > INT64_MAX)
+		return -EINVAL;
+	*number = (uint64_t)value;
+	return 0;
+}
+
+int rate_parse(const char *text, uint64_t *rate)
+{
+	static const struct suffix suffixes[] = { { "k", 1000 },
+						  { "M", 1000000 },
+						  { "G", 1000000000 },
+						  { "T", 1000000000000 },
+						  { NULL, 0 } };
+	static const char *const tails[] = { "", "bit", "bit/s", "bps", "/s", NULL };
+
+	return number_parse(text, suffixes, tails, rate);
+}
+
+int size_parse(const char *text, uint64_t *size)
+{
+	static const struct suffix suffixes[] = { { "Ki", 1 << 10 }, { "Mi", 1 << 20 },
+						  { "Gi", 1 << 30 }, { "k", 1000 },
+						  { "M", 1000000 },  { "G", 1000000000 },
+						  { NULL, 0 } };
+	static const char *const tails[] = { "", "B", NULL };
+
+	return number_parse(text, suffixes, tails, size);
 }
 
 void text_cut(char *text, size_t size)

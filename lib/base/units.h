@@ -20,6 +20,9 @@
 int mac_parse(const char *text, uint8_t mac[MAC_LENGTH]);
 void mac_format(const uint8_t mac[MAC_LENGTH], char text[MAC_TEXT_SIZE]);
 
+/* Can one station have this address? Not a group's, nor zero. */
+bool mac_is_station(const uint8_t mac[MAC_LENGTH]);
+
 #define NAME_MAX_LENGTH 63
 
 /*
@@ -30,6 +33,14 @@ int name_check(const char *name);
 
 /* A file mode in octal, "0660" or "660", at most 0777. Returns 0 or -EINVAL. */
 int mode_parse(const char *text, uint32_t *mode);
+
+/*
+ * A number with a suffix: of a rate, "1Gbit", "1.5G", "64kbit/s", whose k M G T are powers of 1000;
+ * of a size, "64KiB", "1Mi", "1500", whose Ki Mi Gi are powers of 1024 and k M G powers of 1000.
+ * A fraction must come out whole. Return 0, or -EINVAL, also for what exceeds 63 bits.
+ */
+int rate_parse(const char *text, uint64_t *rate);
+int size_parse(const char *text, uint64_t *size);
 
 /*
  * Copies text into a buffer of `size` bytes, at least 4. What does not fit is cut between two UTF-8

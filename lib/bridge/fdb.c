@@ -244,6 +244,50 @@ void fdb_age(struct fdb *fdb, uint16_t now, uint32_t buckets)
 	}
 }
 
+int fdb_fix(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
+{
+	unsigned int slot = 0;
+	struct fdb_bucket *bucket = find(fdb, key, &slot);
+
+	if (bucket == NULL) {
+		if (fdb_learn(fdb, key, port, now) != 0)
+			return -ENOSPC;
+		bucket = find(fdb, key, &slot);
+	}
+	__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
+	bucket->fixed |= (uint8_t)(1u << slot);
+	return 0;
+}
+
+int fdb_remove(struct fdb *fdb, fdb_key_t key)
+{
+	unsigned int slot = 0;
+	struct fdb_bucket *bucket = find(fdb, key, &slot);
+
+	if (bucket == NULL)
+		return -ENOENT;
+	entry_clear(fdb, bucket, slot);
+	return 0;
+}
+
+uint32_t fdb_flush(struct fdb *fdb, uint16_t port)
+{
+	uint32_t count = 0;
+
+	for (uint32_t b = 0; b <= fdb->mask; b++) {
+		struct fdb_bucket *bucket = &fdb->buckets[b];
+
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
+			if (bucket->key[i] == 0 || bucket->fixed >> i & 1 ||
+			    (port != FDB_NO_PORT && bucket->port[i] != port))
+				continue;
+			entry_clear(fdb, bucket, i);
+			count++;
+		}
+	}
+	return count;
+}
+
 void fdb_forget_port(struct fdb *fdb, uint16_t port)
 {
 	for (uint32_t b = 0; b <= fdb->mask; b++)

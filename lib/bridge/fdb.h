@@ -23,6 +23,7 @@
 #define FDB_CAPACITY_MAX (1u << 20)
 #define FDB_BUCKET_ENTRIES 5
 #define FDB_NO_PORT 0xffff
+#define FDB_BLACKHOLE 0xfffe /* stands for a port: what is sent there is dropped */
 #define FDB_PORT_MAX 0x7fff
 
 /*
@@ -188,7 +189,21 @@ int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now);
  */
 void fdb_age(struct fdb *fdb, uint16_t now, uint32_t buckets);
 
-/* Removes all entries of a port. Control thread. */
+/*
+ * Sets an address static, wherever it was learned before: it neither moves nor ages. Control
+ * thread. Returns 0, or -ENOSPC where only static entries are in the way.
+ */
+int fdb_fix(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now);
+
+/* Removes an entry, static or not. Control thread. Returns 0 or -ENOENT. */
+int fdb_remove(struct fdb *fdb, fdb_key_t key);
+
+/*
+ * Removes what was learned of a port, or of all with FDB_NO_PORT. Control thread. Returns how many.
+ */
+uint32_t fdb_flush(struct fdb *fdb, uint16_t port);
+
+/* Removes all entries of a port, static ones too. Control thread. */
 void fdb_forget_port(struct fdb *fdb, uint16_t port);
 
 /* Calls visit for every entry. Control thread. */

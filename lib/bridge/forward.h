@@ -21,6 +21,7 @@
 /* What forwarding must know of a port. Built by apply, immutable. */
 struct forward_port {
 	bool present; /* the slot is in use */
+	bool enabled; /* false: what comes from it is dropped as `disabled` */
 };
 
 /* Part of the snapshot. Indexed by port number. */
@@ -47,6 +48,9 @@ struct rx_counters {
 	uint64_t flooded;
 	uint64_t copies; /* of flooded frames */
 	uint64_t notifications;
+	uint64_t throttled;     /* times that the port's limit began to hold frames back */
+	uint64_t throttled_ns;  /* and for how long it did */
+	uint64_t limited_bytes; /* of frames that it dropped */
 	uint64_t dropped[DROP_COUNT];
 };
 

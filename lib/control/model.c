@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Parsing the configuration into a model; control/model.h is the contract. */
+/* The configuration as a whole, and edited copies of it; control/model.h is the contract. */
 #include "control/model.h"
 
 #include <errno.h>
@@ -8,52 +8,25 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "bridge/fdb.h"
+#include "rpc/describe.h"
 #include "rpc/param.h"
 
 #define PORTS_MAX 1024
+#define ADDRESSES_MAX 65536
 
 struct root_config {
 	json_t *workers;
 	struct model_bridge bridge;
+	json_t *addresses;
 	json_t *ports;
 };
-
-struct port_common {
-	char name[PORT_NAME_SIZE];
-	char type[32];
-	uint32_t queues;
-	json_t *labels;
-};
-
-static int check_name(const void *value, struct error *err)
-{
-	if (name_check(value) == 0)
-		return 0;
-	error_detail(err, NULL, NULL, NULL, "1 to 63 of A-Z a-z 0-9 _ . : -");
-	return -EINVAL;
-}
-
-static int check_labels(const void *value, struct error *err)
-{
-	json_t *labels = *(json_t *const *)value;
-	const char *key;
-	json_t *label;
-
-	json_object_foreach(labels, key, label) {
-		if (json_is_string(label))
-			continue;
-		error_detail(err, NULL, NULL, NULL, "an object whose values are strings");
-		return -EINVAL;
-	}
-	return 0;
-}
 
 static const struct param worker_params[] = {
 	{ "cpu", PARAM_UINT, PARAM_AT(struct model_worker, cpu), .required = true, .max = 1023,
 	  .help = "the CPU that the worker is pinned to" },
 	{ "idle", PARAM_CHOICE, PARAM_AT(struct model_worker, idle), .choices = worker_idle_names,
-	  .initial = "\"adaptive\"", .help = "busy: never sleeps; adaptive: naps without traffic" },
+	  .initial = "\"adaptive\"",
+	  .help = "busy: never sleeps; adaptive: sleeps while there is no traffic" },
 	{ NULL }
 };
 
@@ -62,13 +35,15 @@ static const struct param bridge_params[] = {
 	  .initial = "300", .help = "seconds after which a silent address is forgotten, 0: never" },
 	{ "capacity", PARAM_UINT, PARAM_AT(struct root_config, bridge.capacity),
 	  .min = FDB_CAPACITY_MIN, .max = FDB_CAPACITY_MAX, .initial = "65536",
-	  .help = "addresses that the table holds" },
+	  .help = "addresses that the table holds; read at start" },
+	{ "addresses", PARAM_JSON, PARAM_AT(struct root_config, addresses),
+	  .json_kind = JSON_ARRAY, .help = "static addresses, as fdb.add takes them" },
 	{ NULL }
 };
 
 static const struct param root_params[] = {
 	{ "workers", PARAM_JSON, PARAM_AT(struct root_config, workers), .json_kind = JSON_ARRAY,
-	  .help = "the polling threads" },
+	  .help = "the polling threads; read at start" },
 	{ "bridge", PARAM_OBJECT, .fields = bridge_params, .help = "the forwarding table" },
 	{ "ports", PARAM_JSON, PARAM_AT(struct root_config, ports), .json_kind = JSON_ARRAY,
 	  .help = "the ports" },
@@ -76,184 +51,303 @@ static const struct param root_params[] = {
 	{ NULL }
 };
 
-static const struct param common_params[] = {
-	{ "name", PARAM_STRING, PARAM_AT(struct port_common, name), .required = true,
-	  .check = check_name, .help = "1 to 63 of A-Z a-z 0-9 _ . : -" },
-	{ "type", PARAM_STRING, PARAM_AT(struct port_common, type), .required = true,
-	  .help = "what kind of port" },
-	{ "queues", PARAM_UINT, PARAM_AT(struct port_common, queues), .min = 1,
-	  .max = PORT_QUEUES_MAX, .initial = "1", .help = "queue pairs" },
-	{ "labels", PARAM_JSON, PARAM_AT(struct port_common, labels), .json_kind = JSON_OBJECT,
-	  .check = check_labels, .help = "the operator's own words, shown in lists" },
-	{ "enabled", PARAM_LATER }, { "mtu", PARAM_LATER }, { "mac", PARAM_LATER },
-	{ "guard", PARAM_LATER }, { "allowed", PARAM_LATER }, { "vlan", PARAM_LATER },
-	{ "isolated", PARAM_LATER }, { "learning", PARAM_LATER }, { "flood", PARAM_LATER },
-	{ "storm", PARAM_LATER }, { "max_addresses", PARAM_LATER }, { "link_local", PARAM_LATER },
-	{ "retry", PARAM_LATER }, { "limits", PARAM_LATER },
+const struct param model_address_params[] = {
+	{ "mac", PARAM_MAC, PARAM_AT(struct model_address_given, mac), .required = true,
+	  .help = "the address of a station" },
+	{ "port", PARAM_STRING, PARAM_AT(struct model_address_given, port),
+	  .help = "the port that it is behind" },
+	{ "blackhole", PARAM_BOOL, PARAM_AT(struct model_address_given, blackhole),
+	  .help = "true: frames to it are dropped; instead of a port" },
 	{ NULL }
 };
-
-/* Types of the design's shape that have no file yet. */
-static const char *const later_types[] = { "tap", "af_packet", "ethdev", NULL };
 
 static int out_of_memory(struct error *err)
 {
 	return error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
 }
 
-static bool is_common(const char *key)
+/* ---- ports ---- */
+
+struct model_port *model_find_port(const struct model *model, const char *name)
 {
-	for (const struct param *row = common_params; row->name != NULL; row++)
-		if (strcmp(row->name, key) == 0)
-			return true;
-	return false;
+	for (uint32_t i = 0; i < model->port_count; i++)
+		if (strcmp(model->ports[i]->name, name) == 0)
+			return model->ports[i];
+	return NULL;
 }
 
-/* Splits a port's object in the keys of all ports and those of its type. */
-static int split_keys(const json_t *source, json_t **common, json_t **own)
+struct model_port *model_find_owner(const struct model *model, const uint8_t mac[6])
 {
-	const char *key;
-	json_t *value;
+	for (uint32_t i = 0; i < model->port_count; i++) {
+		const struct param_mac *own = &model->ports[i]->settings.mac;
 
-	*common = json_object();
-	*own = json_object();
-	if (*common == NULL || *own == NULL)
-		return -ENOMEM;
-	json_object_foreach((json_t *)(uintptr_t)source, key, value) {
-		if (json_object_set(is_common(key) ? *common : *own, key, value) != 0)
-			return -ENOMEM;
+		if (own->given && memcmp(own->mac, mac, 6) == 0)
+			return model->ports[i];
 	}
-	return 0;
+	return NULL;
 }
 
-static int unknown_type(const char *type, const char *object, struct error *err)
+/* What a port has that another one claims: its key, with the value as text; or NULL. */
+static const char *shared_key(const struct model_port *port, const struct model_port *other,
+			      char *value, size_t size)
 {
-	for (size_t i = 0; later_types[i] != NULL; i++) {
-		if (strcmp(later_types[i], type) != 0)
+	if (model_port_shares(port, other)) {
+		text_copy(value, size, (const char *)port->config + port->ops->place);
+		return port->ops->place_key;
+	}
+	if (port->settings.mac.given && other->settings.mac.given &&
+	    memcmp(port->settings.mac.mac, other->settings.mac.mac, 6) == 0) {
+		char mac[MAC_TEXT_SIZE];
+
+		mac_format(port->settings.mac.mac, mac);
+		text_copy(value, size, mac);
+		return "mac";
+	}
+	return NULL;
+}
+
+static struct model_address *find_address(const struct model *model, const uint8_t mac[6])
+{
+	for (uint32_t i = 0; i < model->address_count; i++)
+		if (memcmp(model->addresses[i].mac, mac, 6) == 0)
+			return &model->addresses[i];
+	return NULL;
+}
+
+/* The port shares nothing with the others, but for the one that it replaces. */
+static int check_distinct(const struct model *model, const struct model_port *port,
+			  struct error *err)
+{
+	char object[PORT_NAME_SIZE + 8], value[sizeof(err->value)];
+
+	snprintf(object, sizeof(object), "port %s", port->name);
+	for (uint32_t i = 0; i < model->port_count; i++) {
+		const struct model_port *other = model->ports[i];
+		const char *key;
+
+		if (strcmp(other->name, port->name) == 0)
 			continue;
-		error_set(err, ERROR_INVALID, EINVAL, "%s: type %s is not in this version", object,
-			  type);
-		error_detail(err, object, "type", type, port_types);
-		return -EINVAL;
+		key = shared_key(port, other, value, sizeof(value));
+		if (key == NULL)
+			continue;
+		error_set(err, ERROR_EXISTS, EEXIST, "%s: the %s %s is taken by port %s", object,
+			  key, value, other->name);
+		error_detail(err, object, key, value, "one that no other port has");
+		return -EEXIST;
 	}
-	error_set(err, ERROR_INVALID, EINVAL, "%s: there is no port type %s", object, type);
-	error_detail(err, object, "type", type, port_types);
-	return -EINVAL;
+	if (!port->settings.mac.given || find_address(model, port->settings.mac.mac) == NULL)
+		return 0;
+	mac_format(port->settings.mac.mac, value);
+	error_set(err, ERROR_EXISTS, EEXIST, "%s: %s is a static address of the bridge already",
+		  object, value);
+	error_detail(err, object, "mac", value, "one that fdb.list does not show as static");
+	return -EEXIST;
 }
 
-/* What errors call a port whose name may itself be wrong. */
-static void name_object(const json_t *source, size_t index, char *text, size_t size)
+int model_put_port(struct model *model, struct model_port *port, struct error *err)
 {
-	const char *name = json_string_value(json_object_get(source, "name"));
+	struct model_port **ports;
+	int result = check_distinct(model, port, err);
 
-	if (name != NULL && name_check(name) == 0)
-		snprintf(text, size, "port %s", name);
-	else
-		snprintf(text, size, "ports[%zu]", index);
-}
-
-static int parse_port(const json_t *source, size_t index, struct model_port *port,
-		      struct error *err)
-{
-	struct port_common common = { .labels = NULL };
-	json_t *common_keys = NULL, *own_keys = NULL;
-	char object[PORT_NAME_SIZE + 8];
-	int result;
-
-	name_object(source, index, object, sizeof(object));
-	if (!json_is_object(source)) {
-		error_set(err, ERROR_INVALID, EINVAL, "%s is not an object", object);
-		error_detail(err, object, NULL, NULL, "an object");
-		return -EINVAL;
-	}
-	result = split_keys(source, &common_keys, &own_keys);
 	if (result != 0)
-		out_of_memory(err);
-	if (result == 0)
-		result = param_parse(common_params, common_keys, &common, object, "", err);
-	if (result != 0)
-		goto done;
-	memcpy(port->name, common.name, sizeof(port->name));
-	port->queues = common.queues;
-	port->labels = common.labels;
-	port->source = json_deep_copy(source);
-	port->ops = port_find_type(common.type);
-	if (port->ops == NULL) {
-		result = unknown_type(common.type, object, err);
-		goto done;
+		goto fail;
+	for (uint32_t i = 0; i < model->port_count; i++) {
+		if (strcmp(model->ports[i]->name, port->name) != 0)
+			continue;
+		model_port_release(model->ports[i]);
+		model->ports[i] = port;
+		return 0;
 	}
-	port->config = calloc(1, port->ops->config_size);
-	if (port->config == NULL || port->source == NULL) {
+	if (model->port_count == PORTS_MAX) {
+		result = error_set(err, ERROR_LIMIT, E2BIG, "at most %d ports", PORTS_MAX);
+		goto fail;
+	}
+	ports = realloc(model->ports, (model->port_count + 1) * sizeof(*ports));
+	if (ports == NULL) {
 		result = out_of_memory(err);
-		goto done;
+		goto fail;
 	}
-	result = param_parse(port->ops->params, own_keys, port->config, object, "", err);
+	ports[model->port_count++] = port;
+	model->ports = ports;
+	return 0;
 
-done:
-	json_decref(common_keys);
-	json_decref(own_keys);
+fail:
+	model_port_release(port);
 	return result;
 }
 
-/* Where the port is plugged in: what no two ports of a type may share. */
-static const char *place_of(const struct model_port *port)
+int model_remove_port(struct model *model, const char *name)
 {
-	return (const char *)port->config + port->ops->place;
+	uint32_t kept = 0, place = 0;
+
+	while (place < model->port_count && strcmp(model->ports[place]->name, name) != 0)
+		place++;
+	if (place == model->port_count)
+		return -ENOENT;
+	for (uint32_t i = 0; i < model->address_count; i++)
+		if (strcmp(model->addresses[i].port, name) != 0)
+			model->addresses[kept++] = model->addresses[i];
+	model->address_count = kept;
+	model_port_release(model->ports[place]);
+	model->port_count--;
+	memmove(&model->ports[place], &model->ports[place + 1],
+		(model->port_count - place) * sizeof(*model->ports));
+	return 0;
 }
 
-/* Port i has neither name nor place of one before it. */
-static int check_distinct(const struct model *model, size_t i, struct error *err)
+/* ---- static addresses ---- */
+
+/* The address is nobody's own, and leads somewhere. */
+static int check_address(const struct model *model, const struct model_address *address,
+			 struct error *err)
 {
-	const struct model_port *port = &model->ports[i];
+	const struct model_port *owner = model_find_owner(model, address->mac);
+	char mac[MAC_TEXT_SIZE];
 
-	for (size_t other = 0; other < i; other++) {
-		const struct model_port *before = &model->ports[other];
-		const char *key = NULL, *value = port->name;
-
-		if (strcmp(before->name, port->name) == 0) {
-			key = "name";
-		} else if (before->ops == port->ops && port->ops->place_key != NULL &&
-			   strcmp(place_of(before), place_of(port)) == 0) {
-			key = port->ops->place_key;
-			value = place_of(port);
-		}
-		if (key == NULL)
-			continue;
-		error_set(err, ERROR_INVALID, EEXIST,
-			  "ports[%zu]: the %s %s is taken by ports[%zu]", i, key, value, other);
-		error_detail(err, "ports", key, value, "one that no other port has");
+	mac_format(address->mac, mac);
+	if (owner != NULL) {
+		error_set(err, ERROR_EXISTS, EEXIST, "address %s is port %s's own", mac,
+			  owner->name);
+		error_detail(err, "bridge", "mac", mac, "one that is no port's `mac`");
 		return -EEXIST;
 	}
+	if (address->port[0] == '\0' || model_find_port(model, address->port) != NULL)
+		return 0;
+	error_set(err, ERROR_NOT_FOUND, ENOENT, "address %s: there is no port %s", mac,
+		  address->port);
+	error_detail(err, "bridge", "port", address->port, "a name that port.list shows");
+	return -ENOENT;
+}
+
+int model_put_address(struct model *model, const struct model_address *address, struct error *err)
+{
+	struct model_address *known = find_address(model, address->mac);
+	struct model_address *addresses;
+	int result = check_address(model, address, err);
+
+	if (result != 0)
+		return result;
+	if (known != NULL) {
+		*known = *address;
+		return 0;
+	}
+	if (model->address_count == ADDRESSES_MAX || model->address_count == model->bridge.capacity)
+		return error_set(err, ERROR_LIMIT, ENOSPC, "no room for more static addresses");
+	addresses = realloc(model->addresses, (model->address_count + 1) * sizeof(*addresses));
+	if (addresses == NULL)
+		return out_of_memory(err);
+	addresses[model->address_count++] = *address;
+	model->addresses = addresses;
 	return 0;
+}
+
+int model_remove_address(struct model *model, const uint8_t mac[6])
+{
+	struct model_address *known = find_address(model, mac);
+
+	if (known == NULL)
+		return -ENOENT;
+	*known = model->addresses[--model->address_count];
+	return 0;
+}
+
+int model_address_check(const struct model_address_given *given, const char *object,
+			struct model_address *address, struct error *err)
+{
+	char mac[MAC_TEXT_SIZE];
+
+	if (!mac_is_station(given->mac.mac)) {
+		mac_format(given->mac.mac, mac);
+		error_set(err, ERROR_INVALID, EINVAL, "%s: %s is no station's address", object,
+			  mac);
+		error_detail(err, object, "mac", mac,
+			     "an address of one station: not a group's, not zero");
+		return -EINVAL;
+	}
+	if ((given->port[0] != '\0') == given->blackhole) {
+		error_set(err, ERROR_INVALID, EINVAL, "%s: an address needs a port or a blackhole",
+			  object);
+		error_detail(err, object, "port", NULL, "either \"port\" or \"blackhole\": true");
+		return -EINVAL;
+	}
+	memcpy(address->mac, given->mac.mac, sizeof(address->mac));
+	memcpy(address->port, given->port, sizeof(address->port));
+	return 0;
+}
+
+/* Adds one of a configuration's static addresses, each of which may be given once. */
+static int parse_address(struct model *model, const json_t *source, const char *object,
+			 struct error *err)
+{
+	struct model_address_given given;
+	struct model_address address;
+	char mac[MAC_TEXT_SIZE];
+	int result = param_parse(model_address_params, source, &given, object, "", err);
+
+	if (result == 0)
+		result = model_address_check(&given, object, &address, err);
+	if (result != 0)
+		return result;
+	if (find_address(model, address.mac) == NULL)
+		return model_put_address(model, &address, err);
+	mac_format(address.mac, mac);
+	error_set(err, ERROR_INVALID, EEXIST, "%s: %s is given twice", object, mac);
+	error_detail(err, object, "mac", mac, "each address once");
+	return -EEXIST;
+}
+
+/* ---- the whole ---- */
+
+/* What would be a conflict with what runs is, within one configuration, its own mistake. */
+static int blame_configuration(int result, struct error *err)
+{
+	if (err->kind == ERROR_EXISTS || err->kind == ERROR_NOT_FOUND)
+		err->kind = ERROR_INVALID;
+	return result;
 }
 
 static int parse_ports(struct model *model, const json_t *list, struct error *err)
 {
 	size_t count = json_array_size(list);
 
-	if (count > PORTS_MAX)
-		return error_set(err, ERROR_LIMIT, E2BIG, "%zu ports; at most %d", count,
-				 PORTS_MAX);
-	model->ports = calloc(count + 1, sizeof(*model->ports));
-	if (model->ports == NULL)
-		return out_of_memory(err);
 	for (size_t i = 0; i < count; i++) {
-		struct model_port *port = &model->ports[i];
-		int result;
+		struct model_port *port;
+		int result = model_port_parse(json_array_get(list, i), i, &port, err);
 
-		model->port_count++;
-		result = parse_port(json_array_get(list, i), i, port, err);
 		if (result != 0)
 			return result;
-		result = check_distinct(model, i, err);
+		if (model_find_port(model, port->name) != NULL) {
+			error_set(err, ERROR_INVALID, EEXIST, "ports[%zu]: the name %s is taken", i,
+				  port->name);
+			error_detail(err, "ports", "name", port->name,
+				     "one that no other port has");
+			model_port_release(port);
+			return -EEXIST;
+		}
+		result = model_put_port(model, port, err);
 		if (result != 0)
-			return result;
+			return blame_configuration(result, err);
 	}
 	return 0;
 }
 
-static int parse_workers(struct model *model, const json_t *list, uint32_t default_cpu,
-			 struct error *err)
+static int parse_addresses(struct model *model, const json_t *list, struct error *err)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		char object[40];
+		int result;
+
+		snprintf(object, sizeof(object), "bridge.addresses[%zu]", i);
+		result = parse_address(model, json_array_get(list, i), object, err);
+		if (result != 0) {
+			error_detail(err, object, NULL, NULL, NULL);
+			return blame_configuration(result, err);
+		}
+	}
+	return 0;
+}
+
+static int parse_workers(struct model *model, json_t *list, uint32_t default_cpu, struct error *err)
 {
 	size_t count = list == NULL ? 0 : json_array_size(list);
 
@@ -266,6 +360,7 @@ static int parse_workers(struct model *model, const json_t *list, uint32_t defau
 	model->workers = calloc(1, sizeof(*model->workers));
 	if (model->workers == NULL)
 		return out_of_memory(err);
+	model->workers_given = json_incref(list);
 	model->worker_count = 1;
 	if (count == 0) {
 		model->workers[0].cpu = default_cpu;
@@ -290,6 +385,8 @@ int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, 
 		result = parse_workers(*model, config.workers, default_cpu, err);
 		if (result == 0)
 			result = parse_ports(*model, config.ports, err);
+		if (result == 0)
+			result = parse_addresses(*model, config.addresses, err);
 		param_release(root_params, &config);
 	}
 	if (result != 0) {
@@ -338,16 +435,138 @@ int model_load(const char *path, uint32_t default_cpu, struct model **model, str
 	return result;
 }
 
+struct model *model_copy_without_ports(const struct model *model)
+{
+	struct model *copy = calloc(1, sizeof(*copy));
+
+	if (copy == NULL)
+		return NULL;
+	copy->bridge = model->bridge;
+	copy->workers = calloc(model->worker_count, sizeof(*copy->workers));
+	if (copy->workers == NULL) {
+		free(copy);
+		return NULL;
+	}
+	copy->workers_given = json_incref(model->workers_given);
+	copy->worker_count = model->worker_count;
+	memcpy(copy->workers, model->workers, model->worker_count * sizeof(*copy->workers));
+	return copy;
+}
+
+struct model *model_copy(const struct model *model)
+{
+	struct model *copy = model_copy_without_ports(model);
+
+	if (copy == NULL)
+		return NULL;
+	copy->ports = calloc(model->port_count + 1u, sizeof(struct model_port *));
+	copy->addresses = calloc(model->address_count + 1u, sizeof(*copy->addresses));
+	if (copy->ports == NULL || copy->addresses == NULL) {
+		model_free(copy);
+		return NULL;
+	}
+	copy->address_count = model->address_count;
+	if (model->address_count > 0)
+		memcpy(copy->addresses, model->addresses,
+		       model->address_count * sizeof(*copy->addresses));
+	for (uint32_t i = 0; i < model->port_count; i++)
+		copy->ports[copy->port_count++] = model_port_use(model->ports[i]);
+	return copy;
+}
+
+static json_t *addresses_to_json(const struct model *model)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < model->address_count; i++) {
+		const struct model_address *address = &model->addresses[i];
+		char mac[MAC_TEXT_SIZE];
+
+		mac_format(address->mac, mac);
+		json_array_append_new(list, address->port[0] != '\0'
+						    ? json_pack("{s:s, s:s}", "mac", mac, "port",
+								address->port)
+						    : json_pack("{s:s, s:b}", "mac", mac,
+								"blackhole", true));
+	}
+	return list;
+}
+
+json_t *model_to_json(const struct model *model)
+{
+	json_t *bridge = json_pack("{s:i, s:i}", "ageing", (int)model->bridge.ageing, "capacity",
+				   (int)model->bridge.capacity);
+	json_t *ports = json_array();
+	json_t *root = json_object();
+
+	if (model->workers_given != NULL)
+		json_object_set(root, "workers", model->workers_given);
+	if (model->address_count > 0)
+		json_object_set_new(bridge, "addresses", addresses_to_json(model));
+	json_object_set_new(root, "bridge", bridge);
+	for (uint32_t i = 0; i < model->port_count; i++)
+		json_array_append(ports, model->ports[i]->source);
+	json_object_set_new(root, "ports", ports);
+	return root;
+}
+
+/* The rows of one table with the elements of their lists described. */
+static void describe_items(json_t *schema, const char *key, json_t *items)
+{
+	json_t *property = json_object_get(json_object_get(schema, "properties"), key);
+
+	json_object_set_new(property, "items", items);
+}
+
+json_t *model_schema(void)
+{
+	json_t *root = describe_table(root_params);
+	json_t *bridge = json_object_get(json_object_get(root, "properties"), "bridge");
+
+	describe_items(root, "workers", describe_table(worker_params));
+	describe_items(root, "ports", json_pack("{s:s}", "$ref", "#/components/schemas/port"));
+	describe_items(bridge, "addresses", describe_table(model_address_params));
+	return json_pack("{s:{s:o, s:o}}", "schemas", "configuration", root, "port",
+			 model_port_schema());
+}
+
+int model_copy_to(const struct model *model, struct model **copy, struct error *err)
+{
+	*copy = model_copy(model);
+	return *copy != NULL ? 0 : out_of_memory(err);
+}
+
+bool model_same_bridge(const struct model *model, const struct model *other)
+{
+	if (model->bridge.ageing != other->bridge.ageing ||
+	    model->bridge.capacity != other->bridge.capacity ||
+	    model->address_count != other->address_count ||
+	    (model->workers_given != other->workers_given &&
+	     !json_equal(model->workers_given, other->workers_given)))
+		return false;
+	/* Most often the one is a copy of the other. */
+	if (model->address_count == 0 ||
+	    memcmp(model->addresses, other->addresses,
+		   model->address_count * sizeof(*model->addresses)) == 0)
+		return true;
+	for (uint32_t i = 0; i < model->address_count; i++) {
+		const struct model_address *known = find_address(other, model->addresses[i].mac);
+
+		if (known == NULL || strcmp(known->port, model->addresses[i].port) != 0)
+			return false;
+	}
+	return true;
+}
+
 void model_free(struct model *model)
 {
 	if (model == NULL)
 		return;
-	for (uint32_t i = 0; i < model->port_count; i++) {
-		json_decref(model->ports[i].labels);
-		json_decref(model->ports[i].source);
-		free(model->ports[i].config);
-	}
+	for (uint32_t i = 0; i < model->port_count; i++)
+		model_port_release(model->ports[i]);
+	json_decref(model->workers_given);
 	free(model->ports);
+	free(model->addresses);
 	free(model->workers);
 	free(model);
 }

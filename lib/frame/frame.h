@@ -44,14 +44,18 @@
 #define BURST_VIEWS (BURST_MAX * 20)
 #define BURST_SCRATCH (4 * (FRAME_LENGTH_MAX + 64))
 
-/* What a receiver must have negotiated to get this frame as it is (virtio 1.2, 5.1.3). */
+/*
+ * What a receiver must have negotiated to get this frame as it is (virtio 1.2, 5.1.3). For another
+ * one egress fills the checksum or cuts the frame, where software can.
+ */
 enum frame_needs {
 	NEEDS_CHECKSUM = 1 << 0, /* a partial checksum: GUEST_CSUM */
 	NEEDS_TSO4 = 1 << 1,
 	NEEDS_TSO6 = 1 << 2,
 	NEEDS_ECN = 1 << 3,
 	NEEDS_UFO = 1 << 4,
-	NEEDS_ALL = (1 << 5) - 1
+	NEEDS_ALL = (1 << 5) - 1,
+	NEEDS_FILL = 1 << 5 /* its checksum to be filled: no receiver takes it as it is */
 };
 
 /* What the bridge decided. An unset verdict is a drop. */
@@ -67,7 +71,7 @@ struct view {
 };
 
 struct frame {
-	struct virtio_net_hdr vnet; /* as the sender wrote it until vnet_check, then trusted */
+	struct virtio_net_hdr vnet; /* set by frame_set_vnet; trusted after vnet_check */
 	uint8_t needs;              /* enum frame_needs, set by vnet_check */
 	uint8_t verdict;            /* enum verdict */
 	uint8_t drop;               /* enum drop, where the verdict is a drop */
@@ -81,11 +85,21 @@ struct frame {
 	uint8_t head[FRAME_HEAD_MAX] __attribute__((aligned(64)));
 };
 
+/* A burst's budget where there is no limit. */
+#define BURST_UNLIMITED UINT64_MAX
+
 struct burst {
+	/*
+	 * Bytes that rx_burst may take, as vnet_charge counts them; 0: nothing. Set by the caller
+	 * where there is a limit, spent by burst_admits, otherwise BURST_UNLIMITED.
+	 */
+	uint64_t budget;
+	bool held;           /* set by rx_burst: frames were left behind for want of budget */
 	uint16_t count;      /* frames taken */
 	uint16_t view_count; /* used of views */
 	uint32_t scratch_used;
 	uint8_t allowed;     /* enum frame_needs that the sender negotiated */
+	bool offloads;       /* a frame has a header that asks for something: vnet_check is due */
 	uint8_t *scratch;    /* BURST_SCRATCH bytes */
 	struct frame frames[BURST_MAX];
 	/* A frame of one piece takes a view unasked; only longer ones are held to BURST_VIEWS. */
@@ -113,6 +127,24 @@ static inline void burst_reset(struct burst *burst)
 	burst->count = 0;
 	burst->view_count = 0;
 	burst->scratch_used = 0;
+	burst->offloads = false;
+}
+
+/*
+ * Takes the charge of the frame that is to be the next of the burst off the budget. False where it
+ * exceeds what is left: then it must wait. A first one never does, if there is any budget at all.
+ */
+static inline bool burst_admits(struct burst *burst, uint64_t charge, bool first)
+{
+	if (charge <= burst->budget) {
+		burst->budget -= charge;
+	} else if (first && burst->budget > 0) {
+		burst->budget = 0;
+	} else {
+		burst->held = true;
+		return false;
+	}
+	return true;
 }
 
 /* Makes a frame a drop. */
@@ -126,6 +158,22 @@ static inline void frame_drop(struct frame *frame, enum drop reason)
 static inline bool vnet_is_plain(const struct virtio_net_hdr *vnet)
 {
 	return vnet->flags == 0 && vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE;
+}
+
+/*
+ * Takes the header over as the sender wrote it; one that asks for nothing says nothing either.
+ * Returns whether it is such a one.
+ */
+static inline bool frame_set_vnet(struct burst *burst, struct frame *frame,
+				  const struct virtio_net_hdr *vnet)
+{
+	if (__builtin_expect(vnet_is_plain(vnet), true)) {
+		memset(&frame->vnet, 0, sizeof(frame->vnet));
+		return true;
+	}
+	frame->vnet = *vnet;
+	burst->offloads = true;
+	return false;
 }
 
 /*

@@ -8,8 +8,11 @@
 #include <netinet/in.h>
 
 #define UDP_HEADER 8
+#define UDP_CHECKSUM 6 /* offset of the field */
 #define TCP_HEADER_MIN 20
-#define TCP_HEADER_MAX 60
+#define TCP_CHECKSUM 16
+#define DHCP_SERVER 67
+#define DHCP_CLIENT 68
 
 /* The type's own protocol and the feature that it stands for. */
 static int gso_kind(uint8_t type, const struct transport *found, uint8_t *needs)
@@ -65,7 +68,7 @@ static int check_gso(struct frame *frame)
 		return -EINVAL;
 	headers = headers_length(frame, &found);
 	if (headers < 0 || vnet->csum_start != found.offset ||
-	    vnet->csum_offset != (found.protocol == IPPROTO_TCP ? 16 : 6))
+	    vnet->csum_offset != (found.protocol == IPPROTO_TCP ? TCP_CHECKSUM : UDP_CHECKSUM))
 		return -EINVAL;
 	if (vnet->gso_type & VIRTIO_NET_HDR_GSO_ECN) {
 		if (found.protocol != IPPROTO_TCP)
@@ -73,7 +76,10 @@ static int check_gso(struct frame *frame)
 		frame->needs |= NEEDS_ECN;
 	}
 
+	/* The fragments of UFO have the UDP header as part of what is cut. */
 	payload = frame->length - (uint32_t)headers;
+	if (found.protocol == IPPROTO_UDP)
+		payload += UDP_HEADER;
 	if (payload <= vnet->gso_size) {
 		frame->needs = NEEDS_CHECKSUM;
 		vnet->gso_type = VIRTIO_NET_HDR_GSO_NONE;
@@ -87,6 +93,22 @@ static int check_gso(struct frame *frame)
 	frame->segments = (uint16_t)segments;
 	vnet->hdr_len = (uint16_t)headers;
 	return 0;
+}
+
+/*
+ * Is the partial checksum that of a DHCP packet? By its offset a UDP header starts at csum_start;
+ * who means something else by that gets a filled checksum, which harms nobody.
+ */
+static bool is_dhcp(const struct frame *frame)
+{
+	const uint8_t *udp;
+
+	if (frame->vnet.csum_offset != UDP_CHECKSUM ||
+	    frame->vnet.csum_start + 4u > frame->head_length)
+		return false;
+	udp = frame->head + frame->vnet.csum_start;
+	return (udp[0] == 0 && (udp[1] == DHCP_SERVER || udp[1] == DHCP_CLIENT)) ||
+	       (udp[2] == 0 && (udp[3] == DHCP_SERVER || udp[3] == DHCP_CLIENT));
 }
 
 int vnet_check(struct frame *frame, uint8_t allowed)
@@ -116,5 +138,9 @@ int vnet_check(struct frame *frame, uint8_t allowed)
 		vnet->gso_size = 0;
 		vnet->hdr_len = 0;
 	}
-	return frame->needs & ~allowed ? -EINVAL : 0;
+	if (frame->needs & ~allowed)
+		return -EINVAL;
+	if (frame->needs == NEEDS_CHECKSUM && is_dhcp(frame))
+		frame->needs |= NEEDS_FILL;
+	return 0;
 }

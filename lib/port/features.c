@@ -5,7 +5,6 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -43,8 +42,8 @@ static const char *const names[64] = {
 	[30] = "VHOST_USER_F_PROTOCOL_FEATURES",
 	[32] = "VIRTIO_F_VERSION_1",
 	[33] = "VIRTIO_F_ACCESS_PLATFORM",
-	[34] = "VIRTIO_F_RING_PACKED",
-	[35] = "VIRTIO_F_IN_ORDER",
+	ROW(VIRTIO_F_RING_PACKED),
+	ROW(VIRTIO_F_IN_ORDER),
 	[36] = "VIRTIO_F_ORDER_PLATFORM",
 };
 
@@ -91,6 +90,37 @@ uint8_t features_accepts(uint64_t features)
 	if (has(features, VIRTIO_NET_F_GUEST_UFO))
 		needs |= NEEDS_UFO;
 	return (uint8_t)needs;
+}
+
+uint64_t features_switched_off(const struct feature_switches *switches)
+{
+	const uint64_t checksum = 1ull << VIRTIO_NET_F_CSUM | 1ull << VIRTIO_NET_F_GUEST_CSUM;
+	const uint64_t tso = 1ull << VIRTIO_NET_F_GUEST_TSO4 | 1ull << VIRTIO_NET_F_GUEST_TSO6 |
+			     1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 |
+			     1ull << 6; /* the old F_GSO */
+	const uint64_t ufo = 1ull << VIRTIO_NET_F_GUEST_UFO | 1ull << VIRTIO_NET_F_HOST_UFO;
+	const uint64_t ecn = 1ull << VIRTIO_NET_F_GUEST_ECN | 1ull << VIRTIO_NET_F_HOST_ECN;
+	uint64_t off = 0;
+
+	if (!switches->checksum)
+		off |= checksum | tso | ufo | ecn;
+	if (!switches->tso)
+		off |= tso | ecn;
+	if (!switches->ufo)
+		off |= ufo;
+	if (!switches->ecn)
+		off |= ecn;
+	if (!switches->mergeable)
+		off |= 1ull << VIRTIO_NET_F_MRG_RXBUF;
+	if (!switches->event_index)
+		off |= 1ull << VIRTIO_RING_F_EVENT_IDX;
+	if (!switches->indirect)
+		off |= 1ull << VIRTIO_RING_F_INDIRECT_DESC;
+	if (!switches->packed)
+		off |= 1ull << VIRTIO_F_RING_PACKED;
+	if (!switches->in_order)
+		off |= 1ull << VIRTIO_F_IN_ORDER;
+	return off;
 }
 
 json_t *features_to_json(uint64_t features)

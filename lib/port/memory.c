@@ -5,9 +5,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 #include "base/loop.h"
+#include "frame/vnet.h"
 
 /*
  * A frame with its bytes. One on its way in has the bytes behind its head in pieces of their own.
@@ -25,6 +28,8 @@ STAILQ_HEAD(item_list, item);
 struct memory_queue {
 	struct item_list waiting, taken, sent;
 	struct memory_counts counts;
+	int fd; /* an eventfd; -1: the queue cannot tell of frames */
+	bool armed;
 	uint32_t room;
 	bool connected;
 };
@@ -118,19 +123,22 @@ static void destroy(struct port *port)
 		list_free(&memory->queues[i].waiting);
 		list_free(&memory->queues[i].taken);
 		list_free(&memory->queues[i].sent);
+		if (memory->queues[i].fd >= 0)
+			close(memory->queues[i].fd);
 	}
 	pthread_mutex_destroy(&memory->lock);
 	free(memory);
 }
 
-static int open_port(struct port *port, const void *config, port_opened done, void *argument,
-		     struct error *err)
+static int open_port(struct port *port, const void *config, const json_t *remembered,
+		     port_opened done, void *argument, struct error *err)
 {
 	static const struct memory_config all = { NEEDS_ALL, NEEDS_ALL, MEMORY_KEPT, false };
 	const struct ending ending = { .opened = done, .argument = argument };
 	uint16_t queues[PORT_QUEUES_MAX];
 	struct memory *memory;
 
+	(void)remembered;
 	memory = calloc(1, sizeof(*memory) + port->queue_count * sizeof(memory->queues[0]));
 	if (memory == NULL)
 		return error_set(err, ERROR_SYSTEM, ENOMEM, "out of memory");
@@ -141,6 +149,8 @@ static int open_port(struct port *port, const void *config, port_opened done, vo
 		STAILQ_INIT(&memory->queues[i].waiting);
 		STAILQ_INIT(&memory->queues[i].taken);
 		STAILQ_INIT(&memory->queues[i].sent);
+		memory->queues[i].fd = memory->config.tells ?
+			eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
 		memory->queues[i].room = UINT32_MAX;
 		queues[i] = i;
 	}
@@ -183,13 +193,14 @@ static void status(struct port *port, json_t *object)
 
 /* ---- workers ---- */
 
-static void fill_frame(struct burst *burst, struct item *item)
+/* Fills the slot behind the burst's frames. */
+static struct frame *fill_frame(struct burst *burst, struct item *item)
 {
 	const struct memory_frame *from = &item->frame;
-	struct frame *frame = &burst->frames[burst->count++];
+	struct frame *frame = &burst->frames[burst->count];
 
 	memset(frame, 0, offsetof(struct frame, head));
-	frame->vnet = from->vnet;
+	frame_set_vnet(burst, frame, &from->vnet);
 	frame_drop(frame, (enum drop)from->drop);
 	frame->segments = 1;
 	frame->length = from->length;
@@ -199,6 +210,7 @@ static void fill_frame(struct burst *burst, struct item *item)
 	frame->views = &burst->views[burst->view_count];
 	memcpy(&burst->views[burst->view_count], item->views, from->pieces * sizeof(struct view));
 	burst->view_count = (uint16_t)(burst->view_count + from->pieces);
+	return frame;
 }
 
 static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t max)
@@ -207,14 +219,26 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	struct memory *memory = queue->port->driver;
 	struct item *item;
 
+	own->counts.polled++;
 	burst_reset(burst);
 	burst->allowed = memory->config.sends;
+	if (burst->budget == 0) {
+		burst->held = own->counts.waiting > 0;
+		max = 0;
+	}
 	while (burst->count < max && (item = STAILQ_FIRST(&own->waiting)) != NULL &&
 	       burst->view_count + item->frame.pieces <= BURST_VIEWS) {
+		struct frame *frame = fill_frame(burst, item);
+
+		if (burst->budget != BURST_UNLIMITED &&
+		    !burst_admits(burst, vnet_charge_bound(frame), burst->count == 0))
+			break;
+		burst->count++;
 		STAILQ_REMOVE_HEAD(&own->waiting, next);
 		STAILQ_INSERT_TAIL(&own->taken, item, next);
-		fill_frame(burst, item);
 	}
+	if (burst->count > 0)
+		own->armed = false;
 	own->counts.waiting -= burst->count;
 	own->counts.unreleased += burst->count;
 	unlock(queue->port);
@@ -234,6 +258,28 @@ static void rx_release(struct port_queue *queue)
 	list_free(&own->taken);
 	own->counts.unreleased = 0;
 	unlock(queue->port);
+}
+
+static int watch(struct port_queue *queue)
+{
+	int fd = lock_queue(queue->port, queue->index)->fd;
+
+	unlock(queue->port);
+	return fd >= 0 ? fd : -ENOTSUP;
+}
+
+static void arm(struct port_queue *queue)
+{
+	lock_queue(queue->port, queue->index)->armed = true;
+	unlock(queue->port);
+}
+
+static bool is_waiting(struct port_queue *queue)
+{
+	bool waiting = lock_queue(queue->port, queue->index)->counts.waiting > 0;
+
+	unlock(queue->port);
+	return waiting;
 }
 
 /* A copy of a frame in one piece, or NULL without memory. */
@@ -349,6 +395,8 @@ int memory_inject(struct port *port, uint16_t queue, const struct memory_frame *
 	own = lock_queue(port, queue);
 	STAILQ_INSERT_TAIL(&own->waiting, item, next);
 	own->counts.waiting++;
+	if (own->armed && eventfd_write(own->fd, 1) == 0)
+		own->counts.told++;
 	unlock(port);
 	return 0;
 
@@ -438,7 +486,7 @@ struct port *memory_port_new(const char *name, uint16_t number, uint16_t queues,
 	struct port *port = port_new(&memory_ops, name, number, queues, workers, NULL);
 	struct error err;
 
-	if (port != NULL && memory_ops.open(port, config, opened, NULL, &err) != 0) {
+	if (port != NULL && memory_ops.open(port, config, NULL, opened, NULL, &err) != 0) {
 		port_free(port);
 		return NULL;
 	}
@@ -466,6 +514,9 @@ const struct port_ops memory_ops = {
 	.rx_burst = rx_burst,
 	.expect = expect,
 	.rx_release = rx_release,
+	.watch = watch,
+	.arm = arm,
+	.is_waiting = is_waiting,
 	.tx_burst = tx_burst,
 	.notify = notify,
 };

@@ -39,11 +39,14 @@ struct memory_config {
 	uint8_t accepts; /* and that outgoing frames may need */
 	uint32_t kept;   /* copies that a queue keeps at most */
 	bool fails;      /* open refuses, as if the world were wrong */
+	bool tells;      /* a worker that sleeps of frames; else workers must not sleep for long */
 };
 
 struct memory_counts {
+	uint32_t polled;         /* calls of ops->rx_burst */
 	uint32_t waiting;        /* injected, not taken yet */
 	uint32_t unreleased;     /* taken, not released yet */
+	uint32_t told;           /* how often a worker was told of frames, as it had asked */
 	uint32_t sent;           /* taken from the switch */
 	uint32_t kept;           /* of these, copies that memory_sent shows */
 	uint32_t notified[2];    /* calls of ops->notify, by enum port_direction */

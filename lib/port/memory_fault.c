@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Eight regions a port, for as many ports as the vhost library serves. */
-#define MAPPINGS_MAX (8 * 1024)
+/* Eight regions and a dirty log a port, for as many ports as the vhost library serves. */
+#define MAPPINGS_MAX (9 * 1024)
 
 #define PAGE 4096
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory faults: a VMM that truncates the file behind its guest's memory costs its own port, not
- * the switch.
+ * Memory faults: a VMM that truncates the file behind its guest's memory, or its dirty log, costs
+ * its own port, not the switch.
  *
  * Touching a page that the file no longer has raises SIGBUS. The handler looks the address up among
  * the guarded mappings; if it is there, it puts anonymous memory in its place, calls the owner, and

@@ -11,6 +11,11 @@ static const struct port_ops *const types[] = { &vhost_user_ops };
 
 const char port_types[] = "vhost-user";
 
+const struct port_ops *port_type(unsigned int index)
+{
+	return index < sizeof(types) / sizeof(types[0]) ? types[index] : NULL;
+}
+
 const struct port_ops *port_find_type(const char *type)
 {
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
@@ -22,15 +27,21 @@ const struct port_ops *port_find_type(const char *type)
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
 		      uint16_t queues, uint16_t workers, const struct port_host *host)
 {
-	struct port *port = calloc(1, sizeof(*port) + queues * sizeof(port->queues[0]));
+	static uint64_t made; /* on the control thread alone */
+	size_t length = sizeof(struct port) + queues * sizeof(struct port_queue);
+	struct port *port = aligned_alloc(64, (length + 63) / 64 * 64);
 
 	if (port == NULL)
 		return NULL;
+	memset(port, 0, length);
 	port->ops = ops;
 	if (host != NULL)
 		port->host = *host;
 	strncpy(port->name, name, sizeof(port->name) - 1);
+	port->settings.enabled = true;
+	port->settings.mtu = PORT_MTU_MAX;
 	port->number = number;
+	port->serial = ++made;
 	port->queue_count = queues;
 	port->worker_count = workers;
 	for (uint16_t i = 0; i < queues; i++) {
@@ -57,6 +68,12 @@ void port_free(struct port *port)
 	for (uint16_t i = 0; i < port->queue_count; i++)
 		free(port->queues[i].counters);
 	free(port);
+}
+
+void port_set(struct port *port, const struct port_settings *settings)
+{
+	port->settings = *settings;
+	limiter_set(&port->ingress, &settings->ingress.bandwidth, LIMIT_BITS, limiter_now());
 }
 
 void port_sum_counters(const struct port *port, struct port_counters *sum)

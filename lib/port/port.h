@@ -22,19 +22,28 @@
 #include "base/error.h"
 #include "bridge/forward.h"
 #include "frame/frame.h"
+#include "policy/limiter.h"
 #include "rpc/param.h"
 
 #define PORT_NAME_SIZE 64
 #define PORT_QUEUES_MAX 128 /* queue pairs; what librte_vhost has room for */
+
+/* The MTU of a port: bytes behind the Ethernet header; VLAN tags do not count. */
+#define PORT_MTU_MIN 68 /* RFC 791 */
+#define PORT_MTU_MAX 65535
 
 struct port;
 struct port_queue;
 
 enum port_direction { PORT_RX, PORT_TX };
 
-/* The second ledger: each copy that is offered to a port gets one end. w: a worker, r: anyone. */
+/*
+ * The second ledger: each copy that is offered to a port gets one end, and so does each segment of
+ * one that was cut for it: offered + cut = packets + all of dropped. w: a worker, r: anyone.
+ */
 struct tx_counters {
-	uint64_t offered; /* = packets + all of dropped */
+	uint64_t offered;
+	uint64_t cut; /* frames that cutting made, beyond those that were cut */
 	uint64_t packets;
 	uint64_t bytes;
 	uint64_t segments;
@@ -48,11 +57,38 @@ struct port_counters {
 	struct tx_counters tx;
 } __attribute__((aligned(64)));
 
-/* What a port type is told when it is opened, and whom it may call. All outlive the port. */
+/* What a port type is told when it is made, and whom it may call. All outlive the port. */
 struct port_host {
 	struct retire *retire;
 	struct loop *loop;
 	struct background *background;
+	/* What ops->remember would say has changed. Control thread; NULL: nobody wants to know. */
+	void (*remember)(void *argument, struct port *port);
+	/*
+	 * Sends a copy of a frame as if the port had: worker/inject.h. Control thread. Returns 0 or
+	 * -errno. NULL: cannot be done.
+	 */
+	int (*inject)(void *argument, const struct port *port, const uint8_t *bytes,
+		      uint32_t length);
+	/* A queue has something new to watch or to receive. Any thread. NULL: nobody sleeps. */
+	void (*wake)(void *argument);
+	void *argument;
+	/* Where a type keeps, as files, what is to outlive the process; NULL: nowhere. */
+	const char *directory;
+};
+
+/* One direction's limits. */
+struct port_limits {
+	struct limit_settings bandwidth; /* bits a second, burst in bytes */
+	uint32_t excess;                 /* enum limit_excess */
+};
+
+/* What every type of port has and may change while it runs. */
+struct port_settings {
+	bool enabled;          /* false: rings are kept, frames dropped as `disabled` */
+	struct param_mac mac;  /* the address that lives behind the port */
+	uint32_t mtu;          /* PORT_MTU_MIN to PORT_MTU_MAX, enforced towards the port */
+	struct port_limits ingress;
 };
 
 /* fault: NULL for success; valid during the call. */
@@ -68,13 +104,46 @@ struct port_ops {
 	/* ---- control thread ---- */
 
 	/*
-	 * Makes the port reachable. `config` is valid during the call only. Returns 0 and later, on
-	 * the control thread, calls done(argument, fault): fault is NULL, or why it could not be
-	 * opened (then nothing is left behind). Returns -errno with err filled, and never calls
-	 * done, where that is known at once.
+	 * Makes the port reachable. `config` and `remembered` (what `remember` said of a port of
+	 * this name before the switch was started again, or NULL) are valid during the call only.
+	 * Returns 0 and later, on the control thread, calls done(argument, fault): fault is NULL,
+	 * or why it could not be opened (then nothing is left behind). Returns -errno with err
+	 * filled, and never calls done, where that is known at once.
 	 */
-	int (*open)(struct port *port, const void *config, port_opened done, void *argument,
-		    struct error *err);
+	int (*open)(struct port *port, const void *config, const json_t *remembered,
+		    port_opened done, void *argument, struct error *err);
+
+	/*
+	 * Can an open port go from one configuration to the other with `set`, or must it be closed
+	 * and opened anew? NULL: any difference means anew.
+	 */
+	bool (*can_set)(const void *from, const void *to);
+
+	/*
+	 * port->settings have changed, or what `can_set` allowed: cannot fail. `renegotiate`: what
+	 * was promised to the other side need not be kept when it connects next. NULL: the type
+	 * has nothing to do for either.
+	 */
+	void (*set)(struct port *port, const void *config, bool renegotiate);
+
+	/*
+	 * What the type must know of this port after a restart of the switch: a new reference to
+	 * any JSON value, or NULL for nothing. NULL: never anything.
+	 */
+	json_t *(*remember)(struct port *port);
+
+	/*
+	 * The port, closed by now, is no part of the configuration any more: removes its files from
+	 * the host's directory. NULL: there are none.
+	 */
+	void (*forget)(const char *directory, const char *name);
+
+	/*
+	 * Has the world taken the way in away (a socket's directory is gone)? Then *reason is a
+	 * sentence, valid until the next call, and the port is closed and opened again until it
+	 * works. Asked every few seconds. NULL: cannot happen.
+	 */
+	bool (*is_lost)(struct port *port, const char **reason);
 
 	/*
 	 * No worker sees the port any more. Calls done(argument) on the control thread when all is
@@ -91,8 +160,10 @@ struct port_ops {
 	/* ---- the worker that the queue's rx side belongs to ---- */
 
 	/*
-	 * Fills the burst with up to max frames and sets burst->allowed. Each frame has its vnet
-	 * header as the sender wrote it, head, views and lengths, is a drop (DROP_NO_DESTINATION,
+	 * Fills the burst with up to max frames, as far as burst->budget admits them (burst_admits,
+	 * vnet_charge_bound), and sets burst->allowed, and burst->held where the budget left frames
+	 * behind. Each frame has its vnet
+	 * header set by frame_set_vnet, head, views and lengths, is a drop (DROP_NO_DESTINATION,
 	 * or a reason of its own), needs nothing and is one segment. Returns burst->count.
 	 */
 	uint16_t (*rx_burst)(struct port_queue *queue, struct burst *burst, uint16_t max);
@@ -109,6 +180,22 @@ struct port_ops {
 	 * here.
 	 */
 	void (*rx_release)(struct port_queue *queue);
+
+	/*
+	 * For a worker that means to sleep until a frame comes.
+	 *
+	 * watch: the descriptor on which the other side of an armed queue tells of a frame. It is
+	 * watched for edges, never read, and valid until the worker reports quiescence. -ENOTCONN:
+	 * nobody is connected, and who connects wakes the workers (port_host.wake). -ENOTSUP, as
+	 * where all three are NULL: the worker must not sleep for long.
+	 *
+	 * arm: asks the other side to tell of the next frame, until rx_burst has returned some.
+	 *
+	 * is_waiting: would rx_burst find anything? Between arm and this look comes a full fence.
+	 */
+	int (*watch)(struct port_queue *queue);
+	void (*arm)(struct port_queue *queue);
+	bool (*is_waiting)(struct port_queue *queue);
 
 	/* ---- any worker, one at a time per queue ---- */
 
@@ -133,21 +220,35 @@ struct port_queue {
 	void *driver;                   /* the type's own; w: control, before publication */
 	uint16_t index;
 	struct port_counters *counters; /* by worker */
+
+	/* w: the worker of the rx side */
+	uint64_t held_since; /* by the limiter, counted up to then: frames wait; 0: none do */
+	uint32_t typical;    /* what a frame of the last burst was charged */
+	uint32_t empty;      /* visits in a row that found nothing */
+	uint64_t visited;    /* of an idle queue: when it was visited last, TSC */
+	struct port_queue *next_idle;
 };
 
 struct port {
 	const struct port_ops *ops;
 	struct port_host host;
+	struct port_settings settings;  /* w: control; workers see what a snapshot took of them */
 	char name[PORT_NAME_SIZE];
 	uint16_t number;                /* index in snapshots and the fdb */
+	uint64_t serial;                /* no other port has it, or ever had */
 	uint16_t queue_count;           /* pairs */
 	uint16_t worker_count;
 	void *driver;                   /* the type's own */
 
-	/* w: the type, while the tx side concerned is detached from all workers; r: workers */
-	uint32_t tx_accepts;            /* enum frame_needs that the receiver negotiated */
+	/*
+	 * w: the type; the map while the tx side concerned is detached from all workers, what is
+	 * accepted at any time; r: workers
+	 */
+	uint32_t tx_accepts;            /* enum frame_needs that the receiver takes */
 	uint16_t tx_ready; /* tx queues that frames are spread over; 0: not connected */
 	uint16_t tx_map[PORT_QUEUES_MAX];
+
+	struct limiter ingress; /* of bandwidth; w: as policy/limiter.h says */
 
 	struct port_queue queues[];
 };
@@ -156,8 +257,18 @@ struct port {
 const struct port_ops *port_find_type(const char *type);
 extern const char port_types[];
 
+/* The types, one after another, NULL behind the last. */
+const struct port_ops *port_type(unsigned int index);
+
 /*
- * A closed port of this type. queues: pairs, 1 to PORT_QUEUES_MAX; workers: how many may count.
+ * Takes new settings over, the limiters' too. What a snapshot takes of them holds from the next one
+ * on. Control thread.
+ */
+void port_set(struct port *port, const struct port_settings *settings);
+
+/*
+ * A closed port of this type with default settings: enabled, the largest MTU, no limits. queues:
+ * pairs, 1 to PORT_QUEUES_MAX; workers: how many may count.
  * Returns NULL without memory. Control thread.
  */
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,

@@ -1,37 +1,50 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The rings and the memory of one connection, for vhost_session.c alone: what is attached, and
- * when.
+ * The rings and the memory of one connection, for the files of the session alone: what is attached,
+ * and when.
  *
  * rings_sync is the one place that attaches; memory_take the one place that asks the library for
- * its memory table, for it may have none. All functions are called from the callbacks of one
- * connection, of which the library never runs two at once, and call nothing of the library that
+ * its memory table, for it may have none. Functions that take a connection are called from its
+ * callbacks, of which the library never runs two at once, and call nothing of the library that
  * takes a lock.
  */
 #pragma once
 
+#include "port/vhost_entries.h"
 #include "port/vhost_session.h"
-
-/* The port's fault and the last disconnect's reason when a VMM truncated its memory. */
-#define MEMORY_LOST "memory_fault: the VMM took its memory away"
 
 /*
  * One VMM at the socket. Its fields belong to whichever library thread handles it now; those that
- * session_view reads are written under the session's lock.
+ * the control thread reads are written under the session's lock.
  */
 struct connection {
 	struct session *session;
 	int vid;
-	struct socket_peer peer;
+	struct peer peer;
+	struct moment came;
+	bool hung_up;      /* by us; under the lock */
+	uint64_t offer;    /* features that it is offered, the same at any time */
+	uint64_t protocol; /* protocol features */
 	bool running;
 	bool memory_valid;
-	bool memory_lost; /* w: the fault handler, atomic */
+	bool memory_lost; /* w: the fault handler, atomic; that of its dirty log, too */
 	bool ready[2 * PORT_QUEUES_MAX];
-	uint64_t features;
-	uint32_t mtu;
-	uint64_t bytes;
+	int32_t new_call; /* the attached ring whose call descriptor this message changes; or -1 */
+	bool enabled[2 * PORT_QUEUES_MAX];  /* as SET_VRING_ENABLE said */
+	bool known[2 * PORT_QUEUES_MAX];    /* was attached already: its position is not news */
+	uint64_t drain_from[2 * PORT_QUEUES_MAX]; /* of started rings that are disabled; or 0 */
+	struct entries entries;
+	uint64_t features;      /* negotiated */
+	struct moment started;  /* when they were; ms 0: not yet */
+	uint32_t mtu;           /* told by the VMM, 0: not told */
+	uint64_t bytes, page_size;
+	bool sealed;            /* no file of its memory can shrink */
 	struct guest_memory memory;
+	struct dirty_log log; /* size 0: none */
 };
+
+/* By device number of the library, or NULL; implemented by vhost_session.c. */
+struct connection *connection_find(int vid);
 
 /* Is it the connection whose rings the port uses, not the one that waits? */
 bool connection_is_active(const struct connection *connection);
@@ -48,6 +61,22 @@ void rings_sync(struct connection *connection);
  */
 void rings_detach(struct connection *connection, uint16_t first, uint16_t last, const char *reason);
 
+/*
+ * The library has another call descriptor for an attached ring. The ring stays attached: workers
+ * write to the new one from now on, and to the old one never again when this returns. One that
+ * cannot be used detaches the ring.
+ */
+void rings_change_call(struct connection *connection, uint16_t index);
+
+/* Tells egress which queues take frames now, and what their receiver accepts. Any thread. */
+void rings_publish(struct session *session);
+
+/*
+ * Does the guest kick although nothing has ever appeared in its rings? Then it writes into memory
+ * of its own. True once that has been seen for a second. Control thread, under the lock.
+ */
+bool rings_look_unshared(struct session *session);
+
 /* All rings of an active connection. */
 void rings_detach_all(struct connection *connection, const char *reason);
 
@@ -62,3 +91,18 @@ void memory_lose(void *owner);
 
 /* Forgets the map. All rings are detached. */
 void memory_drop(struct connection *connection);
+
+/* Has the guest's driver or its VMM negotiated that writes are logged? */
+bool log_is_wanted(const struct connection *connection);
+
+/*
+ * Why a dirty log that the VMM sends is not taken, or NULL: a constant. fd: -1 where it is not
+ * known.
+ */
+const char *log_check(const struct connection *connection, int fd, uint64_t size, uint64_t offset);
+
+/* The library has mapped a new log. All rings are detached. */
+void log_take(struct connection *connection);
+
+/* Forgets the log. All rings are detached. */
+void log_drop(struct connection *connection);

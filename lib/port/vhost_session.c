@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The session state machine over librte_vhost (messages: the vhost-user protocol specification of
- * QEMU, docs/interop/vhost-user). port/vhost_session.h tells its rules; vhost_rings.c attaches and
- * detaches.
+ * The session state machine over librte_vhost: connections, their life and order.
+ * port/vhost_session.h tells its rules.
  */
 #include "port/vhost_session.h"
 
@@ -17,54 +16,23 @@
 
 #include "base/log.h"
 #include "port/memory_fault.h"
+#include "port/vhost_messages.h"
 #include "port/vhost_rings.h"
-
-/* Message numbers and the part of a message that the hooks read. */
-enum message {
-	MESSAGE_SET_FEATURES = 2,
-	MESSAGE_RESET_OWNER = 4,
-	MESSAGE_SET_MEM_TABLE = 5,
-	MESSAGE_SET_LOG_BASE = 6,
-	MESSAGE_SET_VRING_NUM = 8,
-	MESSAGE_SET_VRING_ADDR = 9,
-	MESSAGE_SET_VRING_BASE = 10,
-	MESSAGE_GET_VRING_BASE = 11,
-	MESSAGE_SET_VRING_KICK = 12,
-	MESSAGE_SET_VRING_CALL = 13,
-	MESSAGE_GET_QUEUE_NUM = 17,
-	MESSAGE_SET_VRING_ENABLE = 18,
-	MESSAGE_NET_SET_MTU = 20,
-};
-
-struct message_head {
-	uint32_t request;
-	uint32_t flags;
-	uint32_t size;
-	union {
-		uint64_t number;
-		struct {
-			uint32_t index;
-			uint32_t value;
-		} state;
-	} payload;
-} __attribute__((packed));
-
-/* Entries of a ring that a VMM may ask for: the library allocates 40 bytes for each. */
-#define RING_SIZE_MAX 4096
-
-/* Index of a ring in messages that carry a descriptor. */
-#define RING_INDEX_MASK 0xff
-
-/* Features of the library that this switch does not have: packed and in-order rings, migration. */
-#define FEATURES_ABSENT                                                                            \
-	(1ull << VIRTIO_F_RING_PACKED | 1ull << VIRTIO_F_IN_ORDER | 1ull << 26 /* LOG_ALL */)
+#include "port/vhost_wake.h"
 
 /*
- * The same of the protocol. By number, for DPDK renamed some: 1 dirty log, 2 RARP, 5 and 10
- * requests of ours to the VMM, 7 crypto, 8 post-copy, 11 host notifier, 12 in-flight log.
+ * Protocol features of the library that this switch does not have. By number, for DPDK renamed
+ * some: 5 and 10 requests of ours to the VMM, 7 crypto, 8 post-copy, 11 host notifier, 12 in-flight
+ * log.
  */
 #define PROTOCOL_ABSENT                                                                            \
-	(1u << 1 | 1u << 2 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12)
+	(1ull << 5 | 1ull << 7 | 1ull << 8 | 1ull << 10 | 1ull << 11 | 1ull << 12)
+
+#define PROTOCOL_CONFIG (1ull << VHOST_USER_PROTOCOL_F_CONFIG)
+
+/* How long a VMM waits while the process of another is connected. */
+#define STRANGER_MS 1000
+#define WATCH_MS 200
 
 static struct session *sessions; /* under sessions_lock */
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -74,144 +42,23 @@ static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
  */
 static struct connection *connections[RTE_MAX_VHOST_DEVICE];
 
-static struct connection *find_connection(int vid)
+struct connection *connection_find(int vid)
 {
 	if (vid < 0 || vid >= RTE_MAX_VHOST_DEVICE)
 		return NULL;
 	return __atomic_load_n(&connections[vid], __ATOMIC_ACQUIRE);
 }
 
-/* ---- messages ---- */
-
-/* The rings that a message changes are detached before the library handles it. */
-static void prepare_message(struct connection *connection, const struct message_head *message)
+struct moment moment_now(void)
 {
-	static const char changing[] = "the VMM is changing it";
-	uint16_t index = (uint16_t)message->payload.state.index;
+	struct moment moment;
+	struct timespec now;
 
-	switch (message->request) {
-	case MESSAGE_SET_MEM_TABLE:
-		rings_detach_all(connection, "the VMM is changing its memory");
-		memory_drop(connection);
-		/* Until the library says that it is mapped: when mapping fails nobody tells us. */
-		connection_set_fault(connection, "the VMM's memory table was not accepted");
-		break;
-	case MESSAGE_SET_FEATURES:
-		/* The library refuses this, and nobody tells us: all stays as it is. */
-		if (connection->running && message->payload.number != connection->features)
-			break;
-		rings_detach_all(connection, changing);
-		break;
-	case MESSAGE_RESET_OWNER:
-	case MESSAGE_SET_LOG_BASE:
-	case MESSAGE_GET_VRING_BASE:
-		rings_detach_all(connection, changing);
-		break;
-	case MESSAGE_SET_VRING_KICK:
-	case MESSAGE_SET_VRING_CALL:
-		index = (uint16_t)(message->payload.number & RING_INDEX_MASK);
-		/* fall through */
-	case MESSAGE_SET_VRING_NUM:
-	case MESSAGE_SET_VRING_ADDR:
-	case MESSAGE_SET_VRING_BASE:
-		if (connection_is_active(connection))
-			rings_detach(connection, index, index, changing);
-		break;
-	default:
-		break;
-	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	moment.ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	moment.wall = time(NULL);
+	return moment;
 }
-
-/* Refuses what the library would take too literally. Such messages carry no descriptors. */
-static bool is_refused(const struct session *session, const struct message_head *message)
-{
-	switch (message->request) {
-	case MESSAGE_SET_VRING_NUM:
-		return message->payload.state.index >= session->ring_count ||
-		       message->payload.state.value == 0 ||
-		       message->payload.state.value > RING_SIZE_MAX;
-	case MESSAGE_SET_VRING_ENABLE:
-		return message->payload.state.index >= session->ring_count;
-	default:
-		return false;
-	}
-}
-
-static enum rte_vhost_msg_result before_message(int vid, void *data)
-{
-	struct connection *connection = find_connection(vid);
-	struct message_head *message = data;
-
-	if (connection == NULL)
-		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
-	if (socket_drop_deaf(&connection->peer))
-		LOG_LIMITED(LOG_WARNING, "vhost", "%s: process %d does not read its answers",
-			    connection->session->port->name, connection->peer.pid);
-	memory_fault_expect(memory_lose, connection);
-	prepare_message(connection, message);
-	if (is_refused(connection->session, message)) {
-		LOG_LIMITED(LOG_WARNING, "vhost", "%s: message %u refused: ring %u, value %u",
-			    connection->session->port->name, message->request,
-			    message->payload.state.index, message->payload.state.value);
-		connection_set_fault(connection,
-				     "the VMM asked for a ring that the port does not have");
-		return RTE_VHOST_MSG_RESULT_ERR;
-	}
-	if (message->request == MESSAGE_GET_QUEUE_NUM) {
-		message->payload.number = connection->session->ring_count / 2;
-		message->size = sizeof(message->payload.number);
-		return RTE_VHOST_MSG_RESULT_REPLY;
-	}
-	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
-}
-
-/* The library forgets rings without telling when it frees them. */
-static void forget_ready(struct connection *connection, uint16_t first)
-{
-	for (uint16_t i = first; i < 2 * PORT_QUEUES_MAX; i++)
-		connection->ready[i] = false;
-}
-
-static enum rte_vhost_msg_result after_message(int vid, void *data)
-{
-	struct connection *connection = find_connection(vid);
-	const struct message_head *message = data;
-
-	memory_fault_expect(NULL, NULL);
-	if (connection == NULL)
-		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
-	switch (message->request) {
-	case MESSAGE_SET_MEM_TABLE:
-		memory_take(connection);
-		break;
-	case MESSAGE_SET_FEATURES:
-		if (!(message->payload.number >> VIRTIO_NET_F_MQ & 1))
-			forget_ready(connection, 2);
-		pthread_mutex_lock(&connection->session->lock);
-		connection->features = message->payload.number;
-		pthread_mutex_unlock(&connection->session->lock);
-		break;
-	case MESSAGE_RESET_OWNER:
-		forget_ready(connection, 0);
-		memory_drop(connection);
-		__atomic_store_n(&connection->memory_lost, false, __ATOMIC_RELEASE);
-		break;
-	case MESSAGE_NET_SET_MTU:
-		connection->mtu = (uint32_t)message->payload.number;
-		break;
-	default:
-		break;
-	}
-	rings_sync(connection);
-	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
-}
-
-static struct rte_vhost_user_extern_ops hooks = {
-	.pre_msg_handle = before_message,
-	.post_msg_handle = after_message,
-};
-
-/* ---- connections ---- */
 
 static struct session *find_session(const char *bound)
 {
@@ -225,73 +72,199 @@ static struct session *find_session(const char *bound)
 	return session;
 }
 
-/* Takes the connection in as the active or the waiting one. */
-static int admit(struct session *session, struct connection *connection)
-{
-	int result = -EBUSY;
+/* ---- what was promised, kept for a switch that starts again ---- */
 
-	pthread_mutex_lock(&session->lock);
-	for (unsigned int i = 0; i < SESSION_CONNECTIONS && !session->closing; i++) {
-		if (session->connections[i] != NULL)
-			continue;
-		session->connections[i] = connection;
-		session->connects++;
-		if (i == 0)
-			session->fault = NULL;
-		result = (int)i;
-		break;
-	}
-	pthread_mutex_unlock(&session->lock);
-	return result;
+/* On the control thread. The port is there: its closing is posted later than this was. */
+static void tell_remember(void *argument)
+{
+	struct port *port = argument;
+
+	if (port->host.remember != NULL)
+		port->host.remember(port->host.argument, port);
 }
 
-static int new_connection(int vid)
+static void post_remember(struct session *session)
 {
-	struct socket_peer known[SESSION_CONNECTIONS];
-	unsigned int count = 0;
-	struct connection *connection;
-	struct session *session;
-	char bound[sizeof(session->place.bound)];
-	int place;
+	if (loop_post(session->port->host.loop, tell_remember, session->port) != 0)
+		log_error("vhost", "%s: out of memory: its offer is not remembered",
+			  session->port->name);
+}
 
-	if (rte_vhost_get_ifname(vid, bound, sizeof(bound)) != 0)
-		return -1;
-	session = find_session(bound);
-	connection = calloc(1, sizeof(*connection));
-	if (session == NULL || connection == NULL)
-		goto refuse;
-	connection->session = session;
-	connection->vid = vid;
+json_t *session_remember(struct session *session)
+{
+	json_t *value;
+
+	pthread_mutex_lock(&session->lock);
+	value = offer_remember(&session->offer);
+	pthread_mutex_unlock(&session->lock);
+	return value;
+}
+
+/* ---- who waits ---- */
+
+/* Under the lock. */
+static void note_refusal(struct session *session, pid_t pid, const char *why)
+{
+	const struct connection *active = session->connections[0];
+
+	session->refused++;
+	session->last_refusal.pid = pid;
+	session->last_refusal.time = moment_now().wall;
+	snprintf(session->last_refusal.reason, sizeof(session->last_refusal.reason),
+		 "process %d uses the socket%s",
+		 active != NULL ? active->peer.process.pid : 0, why);
+	LOG_LIMITED(LOG_WARNING, "vhost", "%s: process %d was refused: %s", session->port->name,
+		    pid, session->last_refusal.reason);
+}
+
+/* Control thread, while somebody waits. */
+static void refuse_strangers(void *argument)
+{
+	struct session *session = argument;
+	const struct connection *active;
+	bool waiting = false;
+
+	pthread_mutex_lock(&session->lock);
+	active = session->connections[0];
+	for (unsigned int i = 1; i < SESSION_CONNECTIONS; i++) {
+		struct connection *connection = session->connections[i];
+
+		if (connection == NULL || connection->hung_up)
+			continue;
+		waiting = true;
+		if (moment_now().ms - connection->came.ms < STRANGER_MS ||
+		    connection->peer.process.pid == 0 ||
+		    process_same(&connection->peer.process, &active->peer.process) ||
+		    !process_lives(&active->peer.process))
+			continue;
+		note_refusal(session, connection->peer.process.pid, "");
+		connection->hung_up = true;
+		peer_hang_up(&connection->peer);
+	}
+	pthread_mutex_unlock(&session->lock);
+	if (!waiting)
+		loop_timer_stop(&session->watch);
+}
+
+static void watch(void *argument)
+{
+	struct port *port = argument;
+	struct session *session = port->driver;
+
+	if (session == NULL || session->closed || session->watch.event != NULL)
+		return;
+	if (loop_timer_start(&session->watch, port->host.loop, WATCH_MS, refuse_strangers,
+			     session) != 0)
+		log_error("vhost", "%s: out of memory: who waits is not refused", port->name);
+}
+
+/* ---- connections ---- */
+
+/* The first connection is the active one from now on. Under the lock. */
+static void activate(struct session *session)
+{
+	const struct connection *active = session->connections[0];
+
+	session->since = moment_now();
+	session->fault = NULL;
+	session->suspected = 0;
+	if (session->offer.promised && process_same(&session->offer.to, &active->peer.process))
+		session->reconnects++;
+	if (session->journal != NULL)
+		journal_begin(session->journal, &active->peer.process);
+	if (offer_promise(&session->offer, &active->peer.process, active->offer))
+		post_remember(session);
+}
+
+/* Takes the connection in as the active or a waiting one. Returns its place, or -EBUSY. */
+static int admit(struct session *session, struct connection *connection)
+{
+	uint64_t config = 0;
+	int place = -EBUSY;
+
+	pthread_mutex_lock(&session->lock);
+	for (int i = 0; i < SESSION_CONNECTIONS && !session->closing && place < 0; i++)
+		if (session->connections[i] == NULL)
+			place = i;
+	if (place < 0 && !session->closing)
+		note_refusal(session, connection->peer.process.pid, ", and others wait already");
+	if (place >= 0) {
+		/* Where there is something to tell: some VMMs warn that they ignore it. */
+		if (session->wish.mtu != PORT_MTU_MAX)
+			config = PROTOCOL_CONFIG;
+		connection->protocol = (session->protocol & ~PROTOCOL_CONFIG) | config;
+		connection->offer = offer_features(&session->offer, &connection->peer.process);
+		session->connects++;
+		__atomic_store_n(&session->connections[place], connection, __ATOMIC_RELEASE);
+		if (place == 0)
+			activate(session);
+	}
+	pthread_mutex_unlock(&session->lock);
+	return place;
+}
+
+static int find_peer(struct session *session, struct connection *connection)
+{
+	struct peer known[SESSION_CONNECTIONS];
+	unsigned int count = 0;
+
 	pthread_mutex_lock(&session->lock);
 	for (unsigned int i = 0; i < SESSION_CONNECTIONS; i++)
 		if (session->connections[i] != NULL)
 			known[count++] = session->connections[i]->peer;
 	pthread_mutex_unlock(&session->lock);
-	if (socket_find_peer(session->place.bound, known, count, &connection->peer) != 0)
+	return peer_find(session->place.bound, session->config.client, known, count,
+			 &connection->peer);
+}
+
+static int new_connection(int vid)
+{
+	struct connection *connection = calloc(1, sizeof(*connection));
+	struct session *session;
+	char bound[sizeof(session->place.bound)];
+	int place;
+
+	session = rte_vhost_get_ifname(vid, bound, sizeof(bound)) == 0 ? find_session(bound) : NULL;
+	if (session == NULL || connection == NULL)
 		goto refuse;
-	if (rte_vhost_extern_callback_register(vid, &hooks, connection) != 0)
+	connection->session = session;
+	connection->vid = vid;
+	connection->came = moment_now();
+	connection->new_call = -1;
+	/* A VMM that we went to ourselves may stay unknown: it is the only one. */
+	if (find_peer(session, connection) != 0 && !session->config.client)
 		goto refuse;
-	place = admit(session, connection);
-	if (place < 0) {
-		LOG_LIMITED(LOG_WARNING, "vhost", "%s: connection of process %d refused: "
-			    "the socket is in use and others wait already",
-			    session->port->name, connection->peer.pid);
+	if (messages_watch(connection) != 0)
 		goto refuse;
-	}
 	__atomic_store_n(&connections[vid], connection, __ATOMIC_RELEASE);
+	place = admit(session, connection);
+	if (place < 0)
+		goto refuse;
 	LOG_LIMITED(LOG_INFO, "vhost", "%s: process %d connected%s", session->port->name,
-		    connection->peer.pid,
+		    connection->peer.process.pid,
 		    place > 0 ? " and waits, for the socket is in use" : "");
+	if (place > 0 && loop_post(session->port->host.loop, watch, session->port) != 0)
+		log_error("vhost", "%s: out of memory: who waits is not refused",
+			  session->port->name);
 	return 0;
 
 refuse:
+	__atomic_store_n(&connections[vid], NULL, __ATOMIC_RELEASE);
+	if (session != NULL && session->config.client) {
+		/* The library makes no other connection after one that was refused. */
+		pthread_mutex_lock(&session->lock);
+		session->dead = true;
+		pthread_mutex_unlock(&session->lock);
+	}
+	if (connection != NULL && connection->session != NULL)
+		peer_release(&connection->peer);
 	free(connection);
 	return -1;
 }
 
 static int new_device(int vid)
 {
-	struct connection *connection = find_connection(vid);
+	struct connection *connection = connection_find(vid);
 
 	if (connection == NULL)
 		return -1;
@@ -302,7 +275,7 @@ static int new_device(int vid)
 
 static void destroy_device(int vid)
 {
-	struct connection *connection = find_connection(vid);
+	struct connection *connection = connection_find(vid);
 
 	if (connection == NULL)
 		return;
@@ -312,12 +285,13 @@ static void destroy_device(int vid)
 
 static int vring_state_changed(int vid, uint16_t index, int enable)
 {
-	struct connection *connection = find_connection(vid);
+	struct connection *connection = connection_find(vid);
 
 	if (connection == NULL || index >= 2 * PORT_QUEUES_MAX)
 		return 0;
 	connection->ready[index] = enable;
-	if (!enable && connection_is_active(connection))
+	/* For another call descriptor the library stops a ring and starts it again; we need not. */
+	if (!enable && index != connection->new_call && connection_is_active(connection))
 		rings_detach(connection, index, index, "the guest switched it off");
 	rings_sync(connection);
 	return 0;
@@ -326,12 +300,17 @@ static int vring_state_changed(int vid, uint16_t index, int enable)
 /* The active connection is gone: says why, and forgets what was wrong with its rings. */
 static void note_disconnect(struct session *session, const struct connection *connection)
 {
+	struct session_event *last = &session->last_disconnect;
 	const char *why = session->fault != NULL ? session->fault : "the VMM disconnected";
 
 	if (__atomic_load_n(&connection->memory_lost, __ATOMIC_ACQUIRE))
 		why = MEMORY_LOST;
-	snprintf(session->last_disconnect, sizeof(session->last_disconnect), "%s", why);
+	snprintf(last->reason, sizeof(last->reason), "%s", why);
+	last->pid = connection->peer.process.pid;
+	session->since = moment_now();
+	last->time = session->since.wall;
 	session->fault = NULL;
+	session->suspected = 0;
 	for (uint16_t i = 0; i < session->ring_count; i++) {
 		session->rings[i].state = RING_DETACHED;
 		session->rings[i].reason = NULL;
@@ -355,10 +334,15 @@ static void dismiss(struct connection *connection)
 	session->connections[place] = NULL;
 	if (was_active)
 		note_disconnect(session, connection);
+	if (was_active && session->connections[0] != NULL)
+		activate(session);
 	pthread_mutex_unlock(&session->lock);
+	entries_release(&connection->entries);
 	memory_fault_release(connection);
+	memory_fault_release(&connection->log);
 	memory_fault_expect(NULL, NULL);
 	__atomic_store_n(&connections[connection->vid], NULL, __ATOMIC_RELEASE);
+	peer_release(&connection->peer);
 	if (was_active && session->connections[0] != NULL)
 		rings_sync(session->connections[0]);
 	free(connection);
@@ -366,12 +350,12 @@ static void dismiss(struct connection *connection)
 
 static void destroy_connection(int vid)
 {
-	struct connection *connection = find_connection(vid);
+	struct connection *connection = connection_find(vid);
 
 	if (connection == NULL)
 		return;
 	LOG_LIMITED(LOG_INFO, "vhost", "%s: process %d disconnected",
-		    connection->session->port->name, connection->peer.pid);
+		    connection->session->port->name, connection->peer.process.pid);
 	dismiss(connection);
 }
 
@@ -385,7 +369,34 @@ static const struct rte_vhost_device_ops callbacks = {
 
 /* ---- the session ---- */
 
-struct session *session_new(struct port *port)
+/* Under the lock. */
+static void set_wish(struct session *session, const struct session_wish *wish)
+{
+	session->wish = *wish;
+	session->offer.off = features_switched_off(&wish->switches);
+	if (session->journal == NULL)
+		session->offer.off |= 1ull << VIRTIO_F_RING_PACKED;
+}
+
+/* A guest with packed rings must outlive the switch as others do. The background thread. */
+static void open_journal(struct session *session)
+{
+	const char *directory = session->port->host.directory;
+
+	session->no_journal = "the switch has no directory for it";
+	if (directory != NULL)
+		session->journal = journal_open(directory, session->port->name,
+						&session->no_journal);
+	pthread_mutex_lock(&session->lock);
+	set_wish(session, &session->wish);
+	pthread_mutex_unlock(&session->lock);
+	if (session->journal == NULL)
+		log_warning("vhost", "%s: packed rings are not offered, for their positions cannot "
+			    "be kept: %s", session->port->name, session->no_journal);
+}
+
+struct session *session_new(struct port *port, const struct session_config *config,
+			    const struct session_wish *wish, const json_t *remembered)
 {
 	uint16_t rings = (uint16_t)(2 * port->queue_count);
 	struct session *session = calloc(1, sizeof(*session) + rings * sizeof(session->rings[0]));
@@ -394,11 +405,17 @@ struct session *session_new(struct port *port)
 		return NULL;
 	session->port = port;
 	session->retire = port->host.retire;
+	session->config = *config;
 	session->ring_count = rings;
 	session->place.directory = -1;
+	session->since = moment_now();
+	set_wish(session, wish);
+	offer_restore(&session->offer, remembered);
 	pthread_mutex_init(&session->lock, NULL);
-	for (uint16_t i = 0; i < rings; i++)
+	for (uint16_t i = 0; i < rings; i++) {
 		session->rings[i].call_fd = -1;
+		session->rings[i].kick_fd = -1;
+	}
 	pthread_mutex_lock(&sessions_lock);
 	session->next = sessions;
 	sessions = session;
@@ -418,59 +435,77 @@ void session_free(struct session *session)
 		}
 	}
 	pthread_mutex_unlock(&sessions_lock);
+	loop_timer_stop(&session->watch);
 	pthread_mutex_destroy(&session->lock);
 	free(session);
 }
 
-/* What we offer is the library's own set less what this switch does not have. */
-static int set_offer(struct session *session)
+/* What we may offer is the library's own set; each connection's offer is a part of it. */
+static int set_available(struct session *session)
 {
 	const char *bound = session->place.bound;
-	uint64_t protocol;
+	uint64_t available, protocol;
 
-	if (rte_vhost_driver_disable_features(bound, FEATURES_ABSENT) != 0 ||
-	    rte_vhost_driver_get_features(bound, &session->offered) != 0 ||
-	    rte_vhost_driver_get_protocol_features(bound, &protocol) != 0 ||
-	    rte_vhost_driver_set_protocol_features(bound, protocol & ~(uint64_t)PROTOCOL_ABSENT) !=
-		    0)
+	if (rte_vhost_driver_get_features(bound, &available) != 0 ||
+	    rte_vhost_driver_get_protocol_features(bound, &protocol) != 0)
 		return -EIO;
-	return 0;
+	session->protocol = (protocol & ~PROTOCOL_ABSENT) | PROTOCOL_CONFIG;
+	pthread_mutex_lock(&session->lock);
+	session->offer.available = available;
+	pthread_mutex_unlock(&session->lock);
+	return rte_vhost_driver_set_protocol_features(bound, session->protocol) == 0 ? 0 : -EIO;
 }
 
-static int library_fault(struct session *session, const char *path, const char *what,
-			 struct error *err)
+static int library_fault(struct session *session, const char *what, struct error *err)
 {
 	session_close(session);
 	error_set(err, ERROR_SYSTEM, EIO, "port %s: the vhost library could not %s %s",
-		  session->port->name, what, path);
-	error_detail(err, NULL, "socket", path, NULL);
+		  session->port->name, what, session->config.path);
+	error_detail(err, NULL, "socket", session->config.path, NULL);
 	return -EIO;
 }
 
-int session_listen(struct session *session, const char *path,
-		   const struct socket_permissions *permissions, struct error *err)
+int session_open(struct session *session, struct error *err)
 {
+	const struct session_config *config = &session->config;
+	struct socket_place *place = &session->place;
 	char object[PORT_NAME_SIZE + 8];
 	int result;
 
 	/* Each message logs several lines that a VMM controls. */
 	rte_log_set_level_pattern("lib.vhost.*", RTE_LOG_ERR);
 	snprintf(object, sizeof(object), "port %s", session->port->name);
-	result = socket_place_open(&session->place, path, object, err);
+	result = config->client ? socket_place_visit(place, config->path, object, err)
+				: socket_place_open(place, config->path, object, err);
 	if (result != 0)
 		return result;
-	if (rte_vhost_driver_register(session->place.bound, 0) != 0)
-		return library_fault(session, path, "register", err);
+	if (rte_vhost_driver_register(place->bound, config->client ? RTE_VHOST_USER_CLIENT : 0) !=
+	    0)
+		return library_fault(session, "register", err);
 	session->listening = true;
-	if (set_offer(session) != 0 ||
-	    rte_vhost_driver_callback_register(session->place.bound, &callbacks) != 0)
-		return library_fault(session, path, "set up", err);
-	if (rte_vhost_driver_start(session->place.bound) != 0)
-		return library_fault(session, path, "listen on", err);
-	result = socket_place_settle(&session->place, permissions, object, err);
+	open_journal(session);
+	if (set_available(session) != 0 ||
+	    rte_vhost_driver_callback_register(place->bound, &callbacks) != 0)
+		return library_fault(session, "set up", err);
+	/* Where a VMM listens already, its connection begins in here. */
+	if (rte_vhost_driver_start(place->bound) != 0)
+		return library_fault(session, config->client ? "connect to" : "listen on", err);
+	if (config->client)
+		return 0;
+	peer_hide_listener(place->bound);
+	result = socket_place_settle(place, &config->permissions, object, err);
 	if (result != 0)
 		session_close(session);
+	else if (wake_library(place->directory) != 0)
+		log_warning("vhost", "%s: the vhost library may take a second to see who connects",
+			    session->port->name);
 	return result;
+}
+
+void session_prepare_close(struct session *session)
+{
+	session->closed = true;
+	loop_timer_stop(&session->watch);
 }
 
 void session_close(struct session *session)
@@ -481,35 +516,47 @@ void session_close(struct session *session)
 	if (session->listening)
 		rte_vhost_driver_unregister(session->place.bound);
 	session->listening = false;
-	/* The library has stopped all devices, but tells nothing of connections that end here. */
-	while (session->connections[0] != NULL)
-		dismiss(session->connections[0]);
+	/*
+	 * The library has stopped all devices, but tells nothing of connections that end here. The
+	 * last one first, so that none takes another's place.
+	 */
+	for (unsigned int i = SESSION_CONNECTIONS; i-- > 0;)
+		if (session->connections[i] != NULL)
+			dismiss(session->connections[i]);
+	journal_close(session->journal);
+	session->journal = NULL;
 	socket_place_close(&session->place);
 }
 
-void session_view(struct session *session, struct session_view *view)
+void session_set(struct session *session, const struct session_wish *wish)
 {
-	const struct connection *active;
+	bool forgotten;
 
-	memset(view, 0, sizeof(*view));
 	pthread_mutex_lock(&session->lock);
-	active = session->connections[0];
-	view->connected = active != NULL;
-	view->waiting = session->connections[1] != NULL;
-	view->connects = session->connects;
-	view->disconnects = session->disconnects;
-	view->fault = session->fault;
-	memcpy(view->last_disconnect, session->last_disconnect, sizeof(view->last_disconnect));
-	if (active != NULL) {
-		view->pid = active->peer.pid;
-		view->features = active->features;
-		view->memory_valid = active->memory_valid &&
-				     !__atomic_load_n(&active->memory_lost, __ATOMIC_ACQUIRE);
-		view->regions = active->memory.count;
-		view->bytes = active->bytes;
-		view->mtu = active->mtu;
-		if (__atomic_load_n(&active->memory_lost, __ATOMIC_ACQUIRE))
-			view->fault = MEMORY_LOST;
-	}
+	set_wish(session, wish);
+	forgotten = wish->renegotiate && offer_forget(&session->offer);
 	pthread_mutex_unlock(&session->lock);
+	rings_publish(session);
+	if (forgotten)
+		tell_remember(session->port);
+}
+
+bool session_is_lost(struct session *session, const char **reason)
+{
+	bool connected, dead;
+
+	pthread_mutex_lock(&session->lock);
+	connected = session->connections[0] != NULL;
+	dead = session->dead;
+	/* Asked from time to time, which is when a suspicion can ripen. */
+	rings_look_unshared(session);
+	pthread_mutex_unlock(&session->lock);
+	*reason = NULL;
+	if (connected)
+		return false;
+	if (dead)
+		*reason = "a connection to the VMM could not be taken over";
+	else if (socket_place_is_lost(&session->place))
+		*reason = "the socket was removed or replaced";
+	return *reason != NULL;
 }

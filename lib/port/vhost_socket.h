@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The socket file of a vhost-user port, and who is connected to it.
+ * The place of a vhost-user port's socket.
  *
- * The vhost library binds the socket under a temporary name; owner, group and mode are set there;
- * then it is renamed to its final name. So a VMM never meets a socket that it may not open yet, and
- * a file that a dead switch left behind is replaced. The directory is held open, and the library is
- * given a path below /proc/self/fd, so that the temporary name is never too long for a socket
- * address.
+ * Server mode: the vhost library binds the socket under a temporary name; owner, group and mode are
+ * set there; then it is renamed to its final name. So a VMM never meets a socket that it may not
+ * open yet, and a file that a dead switch left behind is replaced. The directory is held open, and
+ * the library is given a path below /proc/self/fd, so that the temporary name is never too long for
+ * a socket address.
  *
- * All functions: the background thread, but socket_find_peer: a callback of the vhost library.
+ * Client mode: the file is the VMM's, and the library is given its path.
+ *
+ * The background thread; socket_place_is_lost: the control thread.
  */
 #pragma once
 
@@ -22,10 +24,12 @@
 #define SOCKET_PATH_MAX 107
 
 struct socket_place {
+	char path[SOCKET_PATH_MAX + 1];
 	int directory;                    /* -1: not open */
 	char name[SOCKET_PATH_MAX + 1];   /* the final name within it */
 	char hidden[32];                  /* the temporary one */
-	char bound[64];                   /* what the library is told */
+	char bound[SOCKET_PATH_MAX + 1];  /* what the library is told */
+	dev_t device;
 	ino_t inode;                      /* of the settled file; 0: not settled */
 };
 
@@ -33,12 +37,6 @@ struct socket_permissions {
 	uint32_t mode;
 	uid_t user;  /* (uid_t)-1: unchanged */
 	gid_t group; /* (gid_t)-1: unchanged */
-};
-
-/* Who is at the other end of a connection. */
-struct socket_peer {
-	int fd;    /* the library's descriptor; not ours to close */
-	pid_t pid; /* 0: not known */
 };
 
 /*
@@ -55,16 +53,9 @@ int socket_place_settle(struct socket_place *place, const struct socket_permissi
 /* Removes the files and closes the directory. */
 void socket_place_close(struct socket_place *place);
 
-/*
- * Finds the connection to the socket bound at `bound` that is not among the `count` known ones;
- * gives it time-outs, so that a silent VMM cannot hold the library's only thread, and
- * close-on-exec. Returns 0, or -ENOENT.
- */
-int socket_find_peer(const char *bound, const struct socket_peer *known, unsigned int count,
-		     struct socket_peer *peer);
+/* Is the path not that of the settled socket any more, because somebody removed or replaced it? */
+bool socket_place_is_lost(const struct socket_place *place);
 
-/*
- * Ends a connection whose peer does not read its answers: the next one would hold the library's
- * thread until its time-out, and so would each that follows. Returns true if it did.
- */
-bool socket_drop_deaf(const struct socket_peer *peer);
+/* Client mode: checks the path and takes it over. Returns 0 or -EINVAL with err filled. */
+int socket_place_visit(struct socket_place *place, const char *path, const char *object,
+		       struct error *err);

@@ -10,46 +10,150 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include <rte_cycles.h>
+
 #include "base/background.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "port/features.h"
+#include "port/vhost_journal.h"
 #include "port/vhost_session.h"
+#include "port/vhost_status.h"
 #include "virtqueue/virtqueue.h"
 
 #define ACCOUNT_SIZE 33 /* the longest user name and the NUL (useradd(8)) */
 
 struct vhost_user_config {
-	char socket[SOCKET_PATH_MAX + 1];
-	uint32_t mode;
+	/* A port must be closed and opened anew for a change of these. */
 	struct {
+		char socket[SOCKET_PATH_MAX + 1];
 		uint32_t mode;
-		char user[ACCOUNT_SIZE];
-		char group[ACCOUNT_SIZE];
-	} permissions;
+		uint32_t memory;
+		struct {
+			uint32_t mode;
+			char user[ACCOUNT_SIZE];
+			char group[ACCOUNT_SIZE];
+		} permissions;
+	} place;
+	struct feature_switches switches;
 };
 
-static const char *const mode_names[] = { "server", NULL };
+enum { MODE_SERVER, MODE_CLIENT };
+static const char *const mode_names[] = { "server", "client", NULL };
+
+enum { MEMORY_RAM, MEMORY_ANY };
+static const char *const memory_names[] = { "ram", "any", NULL };
+
+/* Refuses a value with a sentence; err has object, field and value already. */
+static int refuse(struct error *err, const char *field, const char *why, const char *accepted)
+{
+	error_set(err, ERROR_INVALID, EINVAL, "%s: \"%s\" %s", err->object, field, why);
+	error_detail(err, NULL, NULL, NULL, accepted);
+	return -EINVAL;
+}
+
+static int check_permissions(const void *value, struct error *err)
+{
+	const struct vhost_user_config *config = value;
+
+	if (config->place.mode == MODE_SERVER)
+		return 0;
+	return refuse(err, "permissions",
+		      "contradicts mode \"client\": there the socket is the VMM's",
+		      "permissions with mode \"server\" alone");
+}
+
+/* Of what was given as true: it needs something that was given as false. */
+static int check_needs(const char *field, bool given, bool needed, const char *why,
+		       struct error *err)
+{
+	return given && !needed ? refuse(err, field, why, "false, or true for what it needs") : 0;
+}
+
+static const struct feature_switches *switches_of(const void *value, size_t offset)
+{
+	return (const void *)((const char *)value - offset);
+}
+
+/* The rows stand in an order in which what is needed has been stored already. */
+static int check_tso(const void *value, struct error *err)
+{
+	const struct feature_switches *all =
+		switches_of(value, offsetof(struct feature_switches, tso));
+
+	return check_needs("offloads.tso", all->tso, all->checksum,
+			   "needs offloads.checksum, which is false", err);
+}
+
+static int check_ufo(const void *value, struct error *err)
+{
+	const struct feature_switches *all =
+		switches_of(value, offsetof(struct feature_switches, ufo));
+
+	return check_needs("offloads.ufo", all->ufo, all->checksum,
+			   "needs offloads.checksum, which is false", err);
+}
+
+static int check_ecn(const void *value, struct error *err)
+{
+	const struct feature_switches *all =
+		switches_of(value, offsetof(struct feature_switches, ecn));
+
+	return check_needs("offloads.ecn", all->ecn, all->checksum && all->tso,
+			   "needs offloads.checksum and offloads.tso, one of which is false", err);
+}
 
 static const struct param permission_params[] = {
-	{ "mode", PARAM_MODE, PARAM_AT(struct vhost_user_config, permissions.mode),
+	{ "mode", PARAM_MODE, PARAM_AT(struct vhost_user_config, place.permissions.mode),
 	  .initial = "\"0660\"", .help = "file mode of the socket, octal" },
-	{ "user", PARAM_STRING, PARAM_AT(struct vhost_user_config, permissions.user),
+	{ "user", PARAM_STRING, PARAM_AT(struct vhost_user_config, place.permissions.user),
 	  .help = "owner of the socket; the daemon's own by default" },
-	{ "group", PARAM_STRING, PARAM_AT(struct vhost_user_config, permissions.group),
+	{ "group", PARAM_STRING, PARAM_AT(struct vhost_user_config, place.permissions.group),
 	  .help = "group of the socket; the daemon's own by default" },
 	{ NULL }
 };
 
+static const struct param offload_params[] = {
+	{ "checksum", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.checksum),
+	  .initial = "true", .help = "checksums that the other side completes" },
+	{ "tso", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.tso), .initial = "true",
+	  .check = check_tso, .help = "large TCP segments; needs checksum" },
+	{ "ufo", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.ufo), .initial = "true",
+	  .check = check_ufo, .help = "large UDP datagrams; needs checksum" },
+	{ "ecn", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.ecn), .initial = "true",
+	  .check = check_ecn, .help = "large TCP segments with ECN; needs checksum and tso" },
+	{ NULL }
+};
+
+static const struct param ring_params[] = {
+	{ "mergeable", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.mergeable),
+	  .initial = "true", .help = "a frame may take several receive buffers" },
+	{ "event_index", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.event_index),
+	  .initial = "true", .help = "notifications at an index of the other side's choice" },
+	{ "indirect", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.indirect),
+	  .initial = "true", .help = "descriptors in tables of their own" },
+	{ "packed", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.packed),
+	  .initial = "true", .help = "rings of the packed layout" },
+	{ "in_order", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.in_order),
+	  .initial = "true", .help = "buffers are used in the order in which they were offered" },
+	{ NULL }
+};
+
 static const struct param params[] = {
-	{ "socket", PARAM_STRING, PARAM_AT(struct vhost_user_config, socket), .required = true,
-	  .help = "absolute path of the unix socket, at most 107 bytes" },
-	{ "mode", PARAM_CHOICE, PARAM_AT(struct vhost_user_config, mode), .choices = mode_names,
-	  .initial = "\"server\"", .help = "who listens: the switch" },
+	{ "socket", PARAM_STRING, PARAM_AT(struct vhost_user_config, place.socket),
+	  .required = true, .help = "absolute path of the unix socket, at most 107 bytes" },
+	{ "mode", PARAM_CHOICE, PARAM_AT(struct vhost_user_config, place.mode),
+	  .choices = mode_names, .initial = "\"server\"",
+	  .help = "who listens: the switch (server) or the VMM (client)" },
 	{ "permissions", PARAM_OBJECT, .offset = 0, .fields = permission_params,
-	  .help = "who may connect to the socket" },
-	{ "offloads", PARAM_LATER, .help = "what is offered to the guest" },
-	{ "rings", PARAM_LATER, .help = "ring features offered to the guest" },
+	  .check = check_permissions, .help = "who may connect to the socket; server mode alone" },
+	{ "memory", PARAM_CHOICE, PARAM_AT(struct vhost_user_config, place.memory),
+	  .choices = memory_names, .initial = "\"ram\"",
+	  .help = "where guest memory may lie: ram (memfd, tmpfs, hugetlbfs), or any file, whose "
+		  "pages a worker may have to wait for" },
+	{ "offloads", PARAM_OBJECT, .offset = 0, .fields = offload_params,
+	  .help = "offloads offered to the guest" },
+	{ "rings", PARAM_OBJECT, .offset = 0, .fields = ring_params,
+	  .help = "ring features offered to the guest" },
 	{ NULL }
 };
 
@@ -57,8 +161,6 @@ static const struct param params[] = {
 struct job {
 	struct port *port;
 	struct session *session;
-	char path[SOCKET_PATH_MAX + 1];
-	struct socket_permissions permissions;
 	port_opened opened;
 	void (*closed)(void *argument);
 	void *argument;
@@ -85,13 +187,29 @@ static inline struct virtqueue *queue_attached(const struct port_queue *queue,
 	return __atomic_load_n(&queue_ring(queue, direction)->attached, __ATOMIC_ACQUIRE);
 }
 
+/* Of a ring that the guest has switched off. */
+static uint16_t drain(struct virtqueue *vq, uint64_t from, struct burst *burst, uint16_t max)
+{
+	if (rte_get_tsc_cycles() < from)
+		return 0;
+	virtqueue_rx_burst(vq, burst, max);
+	for (uint16_t i = 0; i < burst->count; i++)
+		if (burst->frames[i].drop == DROP_NO_DESTINATION)
+			frame_drop(&burst->frames[i], DROP_DISABLED);
+	return burst->count;
+}
+
 static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t max)
 {
 	struct virtqueue *vq = queue_attached(queue, PORT_RX);
+	uint64_t drain_from;
 
 	if (vq == NULL)
 		return 0;
 	burst->allowed = vq->sends;
+	drain_from = __atomic_load_n(&queue_ring(queue, PORT_RX)->drain_from, __ATOMIC_RELAXED);
+	if (drain_from != 0)
+		return drain(vq, drain_from, burst, max);
 	return virtqueue_rx_burst(vq, burst, max);
 }
 
@@ -113,6 +231,30 @@ static void rx_release(struct port_queue *queue)
 	virtqueue_rx_release(&queue_ring(queue, PORT_RX)->vq);
 }
 
+static int watch(struct port_queue *queue)
+{
+	const struct ring *ring = queue_ring(queue, PORT_RX);
+
+	if (queue_attached(queue, PORT_RX) == NULL)
+		return -ENOTCONN;
+	return ring->kick_fd >= 0 ? ring->kick_fd : -ENOTSUP;
+}
+
+static void arm(struct port_queue *queue)
+{
+	struct virtqueue *vq = queue_attached(queue, PORT_RX);
+
+	if (vq != NULL)
+		virtqueue_arm(vq);
+}
+
+static bool is_waiting(struct port_queue *queue)
+{
+	struct virtqueue *vq = queue_attached(queue, PORT_RX);
+
+	return vq != NULL && virtqueue_is_waiting(vq);
+}
+
 static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint16_t count,
 		    struct tx_outcome *outcome)
 {
@@ -127,9 +269,12 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 static bool notify(struct port_queue *queue, enum port_direction direction)
 {
 	struct ring *ring = queue_ring(queue, direction);
+	int call_fd;
 
-	return virtqueue_wants_interrupt(&ring->vq) && ring->call_fd >= 0 &&
-	       eventfd_write(ring->call_fd, 1) == 0;
+	if (!virtqueue_wants_interrupt(&ring->vq))
+		return false;
+	call_fd = __atomic_load_n(&ring->call_fd, __ATOMIC_RELAXED);
+	return call_fd >= 0 && eventfd_write(call_fd, 1) == 0;
 }
 
 /* ---- opening and closing: on the background thread, answered on the control thread ---- */
@@ -150,76 +295,77 @@ static void run_open(void *argument)
 {
 	struct job *job = argument;
 
-	job->result = session_listen(job->session, job->path, &job->permissions, &job->fault);
+	job->result = session_open(job->session, &job->fault);
 	loop_post(job->port->host.loop, finish_open, job);
+}
+
+static int no_account(const char *port, const char *kind, const char *name, struct error *err)
+{
+	char field[32];
+
+	snprintf(field, sizeof(field), "permissions.%s", kind);
+	error_set(err, ERROR_SYSTEM, ENOENT, "port %s: no such %s: %s", port, kind, name);
+	error_detail(err, NULL, field, name, "an account of this host");
+	return -ENOENT;
 }
 
 static int find_account(const struct vhost_user_config *config, const char *name,
 			struct socket_permissions *permissions, struct error *err)
 {
-	const struct passwd *user = NULL;
-	const struct group *group = NULL;
-	const char *field = NULL;
+	const char *user = config->place.permissions.user;
+	const char *group = config->place.permissions.group;
+	const struct passwd *user_entry = user[0] != '\0' ? getpwnam(user) : NULL;
+	const struct group *group_entry = group[0] != '\0' ? getgrnam(group) : NULL;
 
-	permissions->mode = config->permissions.mode;
-	permissions->user = (uid_t)-1;
-	permissions->group = (gid_t)-1;
-	if (config->permissions.user[0] != '\0') {
-		user = getpwnam(config->permissions.user);
-		if (user != NULL)
-			permissions->user = user->pw_uid;
-		else
-			field = config->permissions.user;
-	}
-	if (config->permissions.group[0] != '\0') {
-		group = getgrnam(config->permissions.group);
-		if (group != NULL)
-			permissions->group = group->gr_gid;
-		else
-			field = config->permissions.group;
-	}
-	if (field == NULL)
-		return 0;
-	error_set(err, ERROR_SYSTEM, ENOENT, "port %s: no such %s: %s", name,
-		  field == config->permissions.user ? "user" : "group", field);
-	error_detail(err, NULL,
-		     field == config->permissions.user ? "permissions.user" : "permissions.group",
-		     field, "an account of this host");
-	return -ENOENT;
+	if (user[0] != '\0' && user_entry == NULL)
+		return no_account(name, "user", user, err);
+	if (group[0] != '\0' && group_entry == NULL)
+		return no_account(name, "group", group, err);
+	permissions->mode = config->place.permissions.mode;
+	permissions->user = user_entry != NULL ? user_entry->pw_uid : (uid_t)-1;
+	permissions->group = group_entry != NULL ? group_entry->gr_gid : (gid_t)-1;
+	return 0;
 }
 
-static int open_port(struct port *port, const void *settings, port_opened done, void *argument,
-		     struct error *err)
+static struct session_wish wish_of(const struct port *port, const struct vhost_user_config *config)
+{
+	return (struct session_wish){ .switches = config->switches,
+				      .mtu = port->settings.mtu,
+				      .mac = port->settings.mac };
+}
+
+static int open_port(struct port *port, const void *settings, const json_t *remembered,
+		     port_opened done, void *argument, struct error *err)
 {
 	const struct vhost_user_config *config = settings;
-	struct job *job = calloc(1, sizeof(*job));
-	struct session *session = session_new(port);
+	const struct session_wish wish = wish_of(port, config);
+	struct session_config place = { .client = config->place.mode == MODE_CLIENT,
+					.any_memory = config->place.memory == MEMORY_ANY };
+	struct job *job;
 
-	if (job == NULL || session == NULL) {
-		error_set(err, ERROR_SYSTEM, ENOMEM, "port %s: out of memory", port->name);
-		goto fail;
-	}
-	if (find_account(config, port->name, &job->permissions, err) != 0)
+	if (find_account(config, port->name, &place.permissions, err) != 0)
+		return -err->errnum;
+	memcpy(place.path, config->place.socket, sizeof(place.path));
+	job = calloc(1, sizeof(*job));
+	if (job != NULL)
+		job->session = session_new(port, &place, &wish, remembered);
+	if (job == NULL || job->session == NULL)
 		goto fail;
 	job->port = port;
-	job->session = session;
-	memcpy(job->path, config->socket, sizeof(job->path));
 	job->opened = done;
 	job->argument = argument;
-	port->driver = session;
+	port->driver = job->session;
 	for (uint16_t i = 0; i < port->queue_count; i++)
-		port->queues[i].driver = session;
-	if (background_run(port->host.background, run_open, job) != 0) {
-		error_set(err, ERROR_SYSTEM, ENOMEM, "port %s: out of memory", port->name);
-		port->driver = NULL;
+		port->queues[i].driver = job->session;
+	if (background_run(port->host.background, run_open, job) != 0)
 		goto fail;
-	}
 	return 0;
 
 fail:
-	session_free(session);
+	port->driver = NULL;
+	session_free(job != NULL ? job->session : NULL);
 	free(job);
-	return -(err->errnum != 0 ? err->errnum : EINVAL);
+	return error_set(err, ERROR_SYSTEM, ENOMEM, "port %s: out of memory", port->name);
 }
 
 static void finish_close(void *argument)
@@ -249,6 +395,7 @@ static void close_port(struct port *port, void (*done)(void *argument), void *ar
 		done(argument);
 		return;
 	}
+	session_prepare_close(port->driver);
 	job->port = port;
 	job->session = port->driver;
 	job->closed = done;
@@ -259,124 +406,70 @@ static void close_port(struct port *port, void (*done)(void *argument), void *ar
 	}
 }
 
-/* ---- what the operator sees ---- */
+/* ---- changes ---- */
 
-static bool ring_is_live(const struct ring *ring)
+static bool can_set(const void *from, const void *to)
 {
-	const struct virtqueue *vq = __atomic_load_n(&ring->attached, __ATOMIC_ACQUIRE);
+	const struct vhost_user_config *old = from, *new = to;
 
-	return vq != NULL && __atomic_load_n(&vq->fault, __ATOMIC_RELAXED) == VIRTQUEUE_OK;
+	/* All of it was zero before it was filled. */
+	return memcmp(&old->place, &new->place, sizeof(old->place)) == 0;
 }
 
-static const char *ring_fault(const struct ring *ring)
+static void set(struct port *port, const void *settings, bool renegotiate)
 {
-	uint8_t fault = __atomic_load_n(&ring->vq.fault, __ATOMIC_RELAXED);
+	const struct vhost_user_config *config = settings;
+	struct session_wish wish = wish_of(port, config);
 
-	return ring->state == RING_ATTACHED && fault != VIRTQUEUE_OK ? virtqueue_fault_text(fault)
-								     : NULL;
+	wish.renegotiate = renegotiate;
+	if (port->driver != NULL)
+		session_set(port->driver, &wish);
 }
 
-static bool is_up(struct port *port, const char **reason)
+static json_t *remember(struct port *port)
 {
-	struct session *session = port->driver;
-	bool live[2] = { false, false };
-	struct session_view view;
+	return port->driver != NULL ? session_remember(port->driver) : NULL;
+}
 
+static bool is_lost(struct port *port, const char **reason)
+{
 	*reason = NULL;
-	if (session == NULL) {
-		*reason = "not open";
-		return false;
-	}
-	session_view(session, &view);
-	pthread_mutex_lock(&session->lock);
-	for (uint16_t i = 0; i < session->ring_count; i++) {
-		const struct ring *ring = &session->rings[i];
-
-		live[i % 2] |= ring_is_live(ring);
-		if (ring_fault(ring) != NULL)
-			*reason = ring_fault(ring);
-		else if (ring->state == RING_MALFORMED)
-			*reason = ring->reason;
-	}
-	pthread_mutex_unlock(&session->lock);
-	if (live[0] && live[1]) {
-		*reason = NULL;
-		return true;
-	}
-	if (!view.connected)
-		*reason = view.disconnects > 0 ? "the VMM is gone; waiting for it to connect again"
-					       : "waiting for the VMM to connect";
-	else if (view.fault != NULL)
-		*reason = view.fault;
-	else if (*reason == NULL)
-		*reason = "connected; the guest's driver has not started the device";
-	return false;
-}
-
-static json_t *rings_to_json(struct session *session)
-{
-	static const char *const states[] = { "detached", "attached", "malformed" };
-	json_t *list = json_array();
-
-	pthread_mutex_lock(&session->lock);
-	for (uint16_t i = 0; i < session->ring_count; i++) {
-		const struct ring *ring = &session->rings[i];
-		const char *fault = ring_fault(ring);
-		const char *state = fault != NULL ? states[RING_MALFORMED] : states[ring->state];
-
-		json_array_append_new(
-			list, json_pack("{s:i, s:i, s:s, s:s, s:s?, s:i, s:I}", "index", i, "queue",
-					i / 2, "direction", i % 2 == 0 ? "tx" : "rx", "state",
-					state, "reason", fault != NULL ? fault : ring->reason,
-					"size", ring->state == RING_ATTACHED ? (int)ring->size : 0,
-					"malformed_chains",
-					(json_int_t)counter_read(&ring->vq.malformed)));
-	}
-	pthread_mutex_unlock(&session->lock);
-	return list;
+	return port->driver != NULL && session_is_lost(port->driver, reason);
 }
 
 static void status(struct port *port, json_t *object)
 {
-	struct session *session = port->driver;
-	struct session_view view;
-	const char *state = "disconnected";
+	if (port->driver != NULL)
+		session_status(port->driver, object);
+}
 
-	if (session == NULL)
-		return;
-	session_view(session, &view);
-	if (view.connected)
-		state = "connected";
-	json_object_set_new(
-		object, "connection",
-		json_pack("{s:s, s:o, s:b, s:I, s:I, s:s?}", "state", state, "pid",
-			  view.connected ? json_integer(view.pid) : json_null(), "waiting",
-			  view.waiting, "connects", (json_int_t)view.connects, "disconnects",
-			  (json_int_t)view.disconnects, "last_disconnect",
-			  view.last_disconnect[0] != '\0' ? view.last_disconnect : NULL));
-	json_object_set_new(object, "features",
-			    json_pack("{s:o, s:o}", "offered", features_to_json(session->offered),
-				      "negotiated", features_to_json(view.features)));
-	json_object_set_new(object, "memory",
-			    json_pack("{s:b, s:i, s:I}", "valid", view.memory_valid, "regions",
-				      (int)view.regions, "bytes", (json_int_t)view.bytes));
-	json_object_set_new(object, "vmm_mtu", view.mtu ? json_integer(view.mtu) : json_null());
-	json_object_set_new(object, "rings", rings_to_json(session));
+static bool is_up(struct port *port, const char **reason)
+{
+	*reason = "not open";
+	return port->driver != NULL && session_is_up(port->driver, reason);
 }
 
 const struct port_ops vhost_user_ops = {
 	.type = "vhost-user",
 	.params = params,
 	.config_size = sizeof(struct vhost_user_config),
-	.place = offsetof(struct vhost_user_config, socket),
+	.place = offsetof(struct vhost_user_config, place.socket),
 	.place_key = "socket",
 	.open = open_port,
+	.can_set = can_set,
+	.set = set,
+	.remember = remember,
+	.forget = journal_remove,
+	.is_lost = is_lost,
 	.close = close_port,
 	.status = status,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
 	.expect = expect,
 	.rx_release = rx_release,
+	.watch = watch,
+	.arm = arm,
+	.is_waiting = is_waiting,
 	.tx_burst = tx_burst,
 	.notify = notify,
 };

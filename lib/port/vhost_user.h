@@ -9,4 +9,10 @@
 
 #include "port/port.h"
 
+/*
+ * EAL memory for the rings of all ports (vhost_messages.c shares it out), and for what the vhost
+ * library needs beside them. It is reserved: what was never used is not resident.
+ */
+#define VHOST_USER_HEAP_MB 256
+
 extern const struct port_ops vhost_user_ops;

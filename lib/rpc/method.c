@@ -7,6 +7,9 @@
  */
 #include "rpc/method.h"
 
+#include "base/log.h"
+#include "base/units.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +29,20 @@ struct receiver {
 	void *argument;
 };
 
+/* Whom a request comes from and whom it is for: the same for all requests of a batch. */
+struct origin {
+	const struct method *const *tables;
+	void *context;
+	struct call_peer peer;
+};
+
 struct call {
 	const struct method *method;
 	void *context;
-	void *params;
-	json_t *id; /* NULL: a notification, which gets no answer */
+	struct call_peer peer;
+	void *params;   /* the method's struct; a `json_t *` where it takes the object whole */
+	char name[NAME_MAX_LENGTH + 1]; /* the parameter `name`, for the log; "": none */
+	json_t *id;     /* NULL: a notification, which gets no answer */
 	struct receiver receiver;
 };
 
@@ -137,6 +149,29 @@ void *call_context(const struct call *call)
 	return call->context;
 }
 
+const struct call_peer *call_peer(const struct call *call)
+{
+	return &call->peer;
+}
+
+static void log_change(const struct call *call, const struct error *err)
+{
+	log_info("rpc", "%s%s%s by pid %d, uid %u%s%s", call->method->name,
+		 call->name[0] == '\0' ? "" : " ", call->name, (int)call->peer.pid,
+		 (unsigned int)call->peer.uid, err == NULL ? "" : ": refused: ",
+		 err == NULL ? "" : err->message);
+}
+
+static void free_params(struct call *call)
+{
+	if (call->method->whole) {
+		json_decref(call->params);
+		return;
+	}
+	param_release(call->method->params, call->params);
+	free(call->params);
+}
+
 void call_done(struct call *call, json_t *result, const struct error *err)
 {
 	struct receiver receiver = call->receiver;
@@ -149,8 +184,9 @@ void call_done(struct call *call, json_t *result, const struct error *err)
 				     result == NULL ? json_true() : json_incref(result), "id",
 				     call->id);
 	json_decref(result);
-	param_release(call->method->params, call->params);
-	free(call->params);
+	if (call->method->changes)
+		log_change(call, err);
+	free_params(call);
 	json_decref(call->id);
 	free(call);
 	deliver(&receiver, response);
@@ -169,10 +205,17 @@ static const struct method *find_method(const struct method *const *tables, cons
 static json_t *name_params(const struct method *method, const json_t *array, struct error *err)
 {
 	const struct param *row = method->params;
-	json_t *object = json_object();
+	json_t *object;
 	json_t *value;
 	size_t i;
 
+	if (method->whole) {
+		error_set(err, ERROR_INVALID, EINVAL,
+			  "%s takes its parameters by name, not by position", method->name);
+		error_detail(err, method->name, NULL, NULL, "an object");
+		return NULL;
+	}
+	object = json_object();
 	json_array_foreach(array, i, value) {
 		while (row != NULL && row->name != NULL && row->type == PARAM_LATER)
 			row++;
@@ -194,6 +237,7 @@ static int fill_params(struct call *call, const json_t *given, struct error *err
 	static const struct param none[] = { { NULL } };
 	const struct method *method = call->method;
 	const struct param *table = method->params == NULL ? none : method->params;
+	const char *name;
 	json_t *object;
 	int rc;
 
@@ -205,6 +249,13 @@ static int fill_params(struct call *call, const json_t *given, struct error *err
 		object = json_object();
 	if (object == NULL)
 		return -EINVAL;
+	name = json_string_value(json_object_get(object, "name"));
+	if (name != NULL)
+		text_copy(call->name, sizeof(call->name), name);
+	if (method->whole) {
+		call->params = object;
+		return 0;
+	}
 	rc = param_parse(table, object, call->params, method->name, "", err);
 	json_decref(object);
 	return rc;
@@ -240,19 +291,22 @@ static int read_request(const json_t *value, struct request *request, struct err
 }
 
 static struct call *call_new(const struct method *method, const struct request *request,
-			     void *context, const struct receiver *receiver)
+			     const struct origin *origin, const struct receiver *receiver)
 {
 	struct call *call = calloc(1, sizeof(*call));
 
 	if (call == NULL)
 		return NULL;
-	call->params = calloc(1, method->params_size > 0 ? method->params_size : 1);
-	if (call->params == NULL) {
-		free(call);
-		return NULL;
+	if (!method->whole) {
+		call->params = calloc(1, method->params_size > 0 ? method->params_size : 1);
+		if (call->params == NULL) {
+			free(call);
+			return NULL;
+		}
 	}
 	call->method = method;
-	call->context = context;
+	call->context = origin->context;
+	call->peer = origin->peer;
 	call->receiver = *receiver;
 	if (request->id != NULL)
 		call->id = id_reference(request->id);
@@ -277,7 +331,7 @@ static void run_call(struct call *call, const json_t *params)
 	call_done(call, result, rc == 0 ? NULL : &err);
 }
 
-static void dispatch_one(const struct method *const *tables, void *context, const json_t *value,
+static void dispatch_one(const struct origin *origin, const json_t *value,
 			 const struct receiver *receiver)
 {
 	const struct method *method;
@@ -290,12 +344,12 @@ static void dispatch_one(const struct method *const *tables, void *context, cons
 		deliver(receiver, method_error_response(request.id, &err));
 		return;
 	}
-	method = find_method(tables, request.method);
+	method = find_method(origin->tables, request.method);
 	if (method == NULL) {
 		error_set(&err, ERROR_METHOD, 0, "there is no method \"%s\"", request.method);
 		goto refuse;
 	}
-	call = call_new(method, &request, context, receiver);
+	call = call_new(method, &request, origin, receiver);
 	if (call == NULL) {
 		error_set(&err, ERROR_INTERNAL, ENOMEM, "out of memory");
 		goto refuse;
@@ -307,8 +361,7 @@ refuse:
 	deliver(receiver, request.id == NULL ? NULL : method_error_response(request.id, &err));
 }
 
-static void dispatch_batch(const struct method *const *tables, void *context, const json_t *array,
-			   struct batch *batch)
+static void dispatch_batch(const struct origin *origin, const json_t *array, struct batch *batch)
 {
 	struct receiver receiver = { .batch = batch };
 	json_t *value;
@@ -316,20 +369,24 @@ static void dispatch_batch(const struct method *const *tables, void *context, co
 
 	json_array_foreach(array, i, value) {
 		batch->missing++;
-		dispatch_one(tables, context, value, &receiver);
+		dispatch_one(origin, value, &receiver);
 	}
 	batch_release(batch);
 }
 
-void method_dispatch(const struct method *const *tables, void *context, const json_t *request,
+void method_dispatch(const struct method *const *tables, void *context,
+		     const struct call_peer *peer, const json_t *request,
 		     void (*answer)(void *argument, json_t *response), void *argument)
 {
+	struct origin origin = { .tables = tables, .context = context };
 	struct receiver receiver = { .answer = answer, .argument = argument };
 	struct batch *batch;
 	struct error err;
 
+	if (peer != NULL)
+		origin.peer = *peer;
 	if (!json_is_array(request)) {
-		dispatch_one(tables, context, request, &receiver);
+		dispatch_one(&origin, request, &receiver);
 		return;
 	}
 	if (json_array_size(request) == 0) {
@@ -350,7 +407,7 @@ void method_dispatch(const struct method *const *tables, void *context, const js
 	batch->answer = answer;
 	batch->argument = argument;
 	batch->responses = json_array();
-	dispatch_batch(tables, context, request, batch);
+	dispatch_batch(&origin, request, batch);
 	return;
 
 refuse:

@@ -19,7 +19,9 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 #include "rpc/param.h"
@@ -29,20 +31,40 @@
 
 struct call; /* one request under way */
 
+/* Who sent a request: SO_PEERCRED of its connection. pid 0: it came over none. */
+struct call_peer {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+};
+
 struct method {
 	const char *name;
 	const char *help;
-	const struct param *params; /* NULL: takes none */
+	const struct param *params; /* NULL: takes none; those required first */
 	size_t params_size;         /* of the struct that the handler gets */
 	/*
 	 * Returns 0 with a new reference in *result (left NULL: the answer is `true`), -errno with
 	 * err filled, or METHOD_LATER. params is valid until the call is done.
 	 */
 	int (*handle)(struct call *call, const void *params, json_t **result, struct error *err);
+	/* It changes what runs: one line of log says who asked for it, and how it ended. */
+	bool changes;
+	/*
+	 * The handler gets the object of parameters itself, as `const json_t *`, and checks it. It
+	 * comes by name only. `params` is NULL then; `describe` gives the JSON Schema of the object
+	 * instead (a new reference).
+	 */
+	bool whole;
+	json_t *(*describe)(void);
+	json_t *(*describe_result)(void); /* the JSON Schema of its result; NULL: not described */
 };
 
 /* What the server was given as context at rpc_server_new: the daemon. */
 void *call_context(const struct call *call);
+
+/* Who sent the request; valid until the call is done. */
+const struct call_peer *call_peer(const struct call *call);
 
 /*
  * Answers a call that was kept. Takes over `result` (may be NULL: the answer is `true`). err is
@@ -62,9 +84,11 @@ void call_done(struct call *call, json_t *result, const struct error *err);
  * `answer(argument, response)` once with a new reference, or with NULL where no response is due
  * (a notification), now or later.
  * Parameters may come by name, or by position in the order of the rows (without PARAM_LATER).
- * tables: array of method tables, ended by NULL.
+ * tables: array of method tables, ended by NULL. peer: who asks, NULL for a request without a
+ * connection.
  */
-void method_dispatch(const struct method *const *tables, void *context, const json_t *request,
+void method_dispatch(const struct method *const *tables, void *context,
+		     const struct call_peer *peer, const json_t *request,
 		     void (*answer)(void *argument, json_t *response), void *argument);
 
 /*

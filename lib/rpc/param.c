@@ -107,21 +107,32 @@ static int refuse_unknown(const struct param *table, const struct place *place, 
 	return refuse(place, value, "is not known", known[0] == '\0' ? "no keys" : known, err);
 }
 
+uint64_t param_max(const struct param *row)
+{
+	bool narrow = row->type == PARAM_UINT && row->size == sizeof(uint32_t);
+	uint64_t width = narrow ? UINT32_MAX : INT64_MAX;
+
+	return row->max == 0 || row->max > width ? width : row->max;
+}
+
 static int store_uint(const struct param *row, const json_t *value, void *at,
 		      const struct place *place, struct error *err)
 {
-	uint64_t max = row->max == 0 || row->max > UINT32_MAX ? UINT32_MAX : row->max;
+	uint64_t max = param_max(row);
 	char accepted[64];
 	json_int_t number;
 
-	assert(row->size == sizeof(uint32_t));
+	assert(row->size == sizeof(uint32_t) || row->size == sizeof(uint64_t));
 	snprintf(accepted, sizeof(accepted), "%" PRIu64 " to %" PRIu64, row->min, max);
 	if (!json_is_integer(value))
 		return refuse(place, value, "must be a whole number", accepted, err);
 	number = json_integer_value(value);
 	if (number < 0 || (uint64_t)number < row->min || (uint64_t)number > max)
 		return refuse(place, value, "is out of range", accepted, err);
-	memcpy(at, &(uint32_t){ (uint32_t)number }, sizeof(uint32_t));
+	if (row->size == sizeof(uint32_t))
+		memcpy(at, &(uint32_t){ (uint32_t)number }, sizeof(uint32_t));
+	else
+		memcpy(at, &(uint64_t){ (uint64_t)number }, sizeof(uint64_t));
 	return 0;
 }
 
@@ -176,6 +187,52 @@ static int store_mode(const struct param *row, const json_t *value, void *at,
 		return refuse(place, value, "must be a file mode in octal, in quotes",
 			      "\"0000\" to \"0777\"", err);
 	memcpy(at, &mode, sizeof(mode));
+	return 0;
+}
+
+static int store_mac(const struct param *row, const json_t *value, void *at,
+		     const struct place *place, struct error *err)
+{
+	struct param_mac mac = { .given = true };
+
+	assert(row->size == sizeof(mac));
+	(void)row;
+	if (!json_is_string(value) ||
+	    strlen(json_string_value(value)) != json_string_length(value) ||
+	    mac_parse(json_string_value(value), mac.mac) != 0)
+		return refuse(place, value, "must be a MAC address",
+			      "six pairs of hexadecimal digits, \"52:54:00:00:00:01\"", err);
+	memcpy(at, &mac, sizeof(mac));
+	return 0;
+}
+
+/* Rates and sizes: a number, or text with a unit. */
+static int store_quantity(const struct param *row, const json_t *value, void *at,
+			  const struct place *place, struct error *err)
+{
+	uint64_t max = param_max(row);
+	const char *text = json_string_value(value);
+	bool is_rate = row->type == PARAM_RATE;
+	char accepted[120];
+	uint64_t number = 0;
+	int result = -EINVAL;
+
+	assert(row->size == sizeof(number));
+	snprintf(accepted, sizeof(accepted), "%" PRIu64 " to %" PRIu64 ", or text as %s", row->min,
+		 max, is_rate ? "\"64k\", \"1.5Gbit\"" : "\"64KiB\", \"1MiB\"");
+	if (json_is_integer(value) && json_integer_value(value) >= 0) {
+		number = (uint64_t)json_integer_value(value);
+		result = 0;
+	} else if (text != NULL && strlen(text) == json_string_length(value)) {
+		result = is_rate ? rate_parse(text, &number) : size_parse(text, &number);
+	}
+	if (result != 0)
+		return refuse(place, value, is_rate ? "is no rate" : "is no size", accepted, err);
+	if (number < row->min || number > max)
+		return refuse(place, value,
+			      number == 0 ? "is zero: use null for none" : "is out of range",
+			      accepted, err);
+	memcpy(at, &number, sizeof(number));
 	return 0;
 }
 
@@ -237,6 +294,11 @@ static int store(const struct param *row, const json_t *value, void *at, const s
 		return store_choice(row, value, at, place, err);
 	case PARAM_MODE:
 		return store_mode(row, value, at, place, err);
+	case PARAM_MAC:
+		return store_mac(row, value, at, place, err);
+	case PARAM_RATE:
+	case PARAM_SIZE:
+		return store_quantity(row, value, at, place, err);
 	case PARAM_OBJECT:
 		return store_object(row, value, at, place, err);
 	case PARAM_JSON:

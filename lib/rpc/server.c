@@ -43,7 +43,7 @@ struct connection {
 	struct rpc_server *server;
 	struct bufferevent *stream;
 	struct framing framing;
-	struct ucred peer;
+	struct call_peer peer;
 	LIST_HEAD(, pending) pending;
 	unsigned int pending_count;
 	bool processing; /* its input is being handled further up the stack */
@@ -290,7 +290,8 @@ static void handle_value(struct connection *client)
 	pending->client = client;
 	LIST_INSERT_HEAD(&client->pending, pending, link);
 	client->pending_count++;
-	method_dispatch(server->tables, server->context, request, answered, pending);
+	method_dispatch(server->tables, server->context, &client->peer, request, answered,
+			pending);
 	json_decref(request);
 }
 
@@ -379,9 +380,11 @@ static void turn_away(int fd)
 	error_set(&err, ERROR_LIMIT, EUSERS, "too many clients are connected");
 	error_detail(&err, NULL, NULL, NULL, "256 clients");
 	response = method_error_response(NULL, &err);
-	size = json_dumpb(response, text, sizeof(text), JSON_COMPACT);
-	if (size > 0 && size <= sizeof(text))
-		(void)!send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	size = json_dumpb(response, text, sizeof(text) - 1, JSON_COMPACT);
+	if (size > 0 && size < sizeof(text)) {
+		text[size] = '\n';
+		(void)!send(fd, text, size + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
 	json_decref(response);
 	close(fd);
 }
@@ -389,15 +392,17 @@ static void turn_away(int fd)
 static void connection_new(struct rpc_server *server, int fd)
 {
 	struct connection *client = calloc(1, sizeof(*client));
-	socklen_t size = sizeof(client->peer);
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
 
 	if (client == NULL)
 		goto close_fd;
 	client->server = server;
 	LIST_INIT(&client->pending);
 	framing_init(&client->framing, REQUEST_MAX, DEPTH_MAX);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &client->peer, &size) != 0)
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
 		goto free_client;
+	client->peer = (struct call_peer){ peer.pid, peer.uid, peer.gid };
 	client->stream = bufferevent_socket_new(loop_base(server->loop), fd,
 						BEV_OPT_CLOSE_ON_FREE);
 	if (client->stream == NULL)

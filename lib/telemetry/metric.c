@@ -21,6 +21,12 @@ const struct metric metric_rx[] = {
 	COUNTER("rx_copies", struct rx_counters, copies, "frames", "made of flooded frames"),
 	COUNTER("rx_notifications", struct rx_counters, notifications, "interrupts",
 		"that told the port its buffers are free again"),
+	COUNTER("rx_throttled", struct rx_counters, throttled, "times",
+		"that the port's limit began to hold frames back"),
+	COUNTER("rx_throttled_ns", struct rx_counters, throttled_ns, "ns",
+		"that the port's limit held frames back"),
+	COUNTER("rx_limited_bytes", struct rx_counters, limited_bytes, "bytes",
+		"of frames that the port's limit dropped"),
 	{ "rx_dropped", METRIC_DROPS, offsetof(struct rx_counters, dropped), "frames",
 	  "taken from the port and dropped, by reason" },
 	{ NULL }
@@ -28,6 +34,8 @@ const struct metric metric_rx[] = {
 
 const struct metric metric_tx[] = {
 	COUNTER("tx_offered", struct tx_counters, offered, "frames", "meant for the port"),
+	COUNTER("tx_cut", struct tx_counters, cut, "frames",
+		"made by segmentation, beyond those that were cut"),
 	COUNTER("tx_packets", struct tx_counters, packets, "frames", "delivered to the port"),
 	COUNTER("tx_bytes", struct tx_counters, bytes, "bytes", "of these frames, without FCS"),
 	COUNTER("tx_segments", struct tx_counters, segments, "packets",

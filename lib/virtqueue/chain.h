@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Walking a descriptor chain of any shape, indirect tables included (virtio 1.2, 2.7.5). A walk
- * ends whatever the guest wrote: it takes no more descriptors than the ring has.
+ * Walking a descriptor chain of any shape in either layout, indirect tables included (virtio 1.2,
+ * 2.7.5 and 2.8.5 to 2.8.8). A walk ends whatever the guest wrote: it takes no more descriptors
+ * than the ring has.
  *
- *     chain_start(vq, &chain, head, VRING_DESC_F_WRITE);
+ *     chain_start(vq, &chain, at, left, VRING_DESC_F_WRITE);
  *     while ((more = chain_piece(vq, &chain, &piece)) > 0) ...
  */
 #pragma once
 
 #include <errno.h>
 
-#include "virtqueue/split.h"
+#include "virtqueue/ring.h"
 
 /* A walk along one chain: the table it is in, the next descriptor, and what is left of this one. */
 struct chain {
@@ -25,14 +26,18 @@ struct chain {
 	bool more;
 };
 
-static inline void chain_start(const struct virtqueue *vq, struct chain *chain, uint16_t head,
-			       uint16_t wanted)
+/*
+ * at: the head's index in the descriptor table or ring; left: how many descriptors of the ring the
+ * chain may take at most.
+ */
+static inline void chain_start(const struct virtqueue *vq, struct chain *chain, uint16_t at,
+			       uint32_t left, uint16_t wanted)
 {
 	chain->table = (const uint8_t *)vq->desc;
 	chain->table_size = vq->size;
-	chain->left = vq->size;
+	chain->left = left;
 	chain->length = 0;
-	chain->next = head;
+	chain->next = at;
 	chain->wanted = wanted;
 	chain->indirect = false;
 	chain->more = true;

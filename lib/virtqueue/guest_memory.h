@@ -48,10 +48,14 @@ static inline uint8_t *guest_memory_part(const struct guest_memory *memory, uint
 static inline uint8_t *guest_memory_whole(const struct guest_memory *memory, uint64_t guest,
 					  uint32_t length)
 {
-	uint32_t part = length;
-	uint8_t *host = guest_memory_part(memory, guest, &part);
+	for (uint32_t i = 0; i < memory->count; i++) {
+		const struct guest_region *region = &memory->regions[i];
+		uint64_t offset = guest - region->guest;
 
-	return part == length ? host : NULL;
+		if (offset < region->size && length <= region->size - offset)
+			return region->host + offset;
+	}
+	return NULL;
 }
 
 /*
@@ -66,6 +70,19 @@ static inline int guest_memory_holds(const struct guest_memory *memory, const vo
 
 		if (offset < region->size && size <= region->size - offset)
 			return 1;
+	}
+	return 0;
+}
+
+/* The guest-physical address of what is mapped at `host`; 0 for what is not mapped. */
+static inline uint64_t guest_memory_address(const struct guest_memory *memory, const void *host)
+{
+	for (uint32_t i = 0; i < memory->count; i++) {
+		const struct guest_region *region = &memory->regions[i];
+		uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->host);
+
+		if (offset < region->size)
+			return region->guest + offset;
 	}
 	return 0;
 }

@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The split ring itself: taking it over, its notifications and its faults. Frames go through
- * split_rx.c and split_tx.c.
+ * The split ring itself: taking it over, and its notifications. Frames go through split_rx.c and
+ * split_tx.c.
  */
 #include "virtqueue/split.h"
 
-#include <errno.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
-
-bool virtqueue_wants_interrupt(struct virtqueue *vq)
+bool split_wants_interrupt(struct virtqueue *vq)
 {
 	uint16_t before = vq->signalled;
 
-	if (!vq->published)
-		return false;
-	vq->published = false;
 	vq->signalled = vq->next_used;
 	if (vq->event_index) {
 		uint16_t event = __atomic_load_n((uint16_t *)&vq->avail->ring[vq->size],
@@ -27,29 +20,35 @@ bool virtqueue_wants_interrupt(struct virtqueue *vq)
 }
 
 /*
- * We poll, so the driver need not kick. Without event index a flag says so; with it the flag must
- * stay 0 (virtio 1.2, 2.7.10.1) and an event index left behind means one stray kick in 65,536
- * entries.
+ * Without event index a flag says whether the driver should kick. With it the flag must stay 0
+ * (virtio 1.2, 2.7.10.1), and an event index left behind means one stray kick in 65,536 entries.
  */
-static void suppress_kicks(struct virtqueue *vq)
+static void set_kicks(struct virtqueue *vq, uint16_t event, uint16_t flags)
 {
 	if (vq->event_index) {
 		uint16_t *avail_event = (uint16_t *)&vq->used->ring[vq->size];
 
 		__atomic_store_n(&vq->used->flags, 0, __ATOMIC_RELAXED);
-		__atomic_store_n(avail_event, (uint16_t)(vq->next_avail - 1), __ATOMIC_RELAXED);
+		__atomic_store_n(avail_event, event, __ATOMIC_RELAXED);
+		mark_written(vq, avail_event, sizeof(*avail_event));
 	} else {
-		__atomic_store_n(&vq->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+		__atomic_store_n(&vq->used->flags, flags, __ATOMIC_RELAXED);
 	}
+	mark_written(vq, &vq->used->flags, sizeof(vq->used->flags));
 }
 
-static bool has_feature(uint64_t features, unsigned int bit)
+/* While we poll the driver need not kick. */
+void split_suppress_kicks(struct virtqueue *vq)
 {
-	return features >> bit & 1;
+	set_kicks(vq, (uint16_t)(vq->next_avail - 1), VRING_USED_F_NO_NOTIFY);
 }
 
-/* Alignment and extent of the three parts (virtio 1.2, 2.7), each inside one region. */
-static const char *check_geometry(const struct virtqueue_setup *setup)
+void split_ask_for_kick(struct virtqueue *vq)
+{
+	set_kicks(vq, vq->next_avail, 0);
+}
+
+const char *split_check(const struct virtqueue_setup *setup)
 {
 	uint64_t event = has_feature(setup->features, VIRTIO_RING_F_EVENT_IDX) ? 2 : 0;
 	uint64_t size = setup->size;
@@ -70,46 +69,20 @@ static const char *check_geometry(const struct virtqueue_setup *setup)
 	return NULL;
 }
 
-int virtqueue_init(struct virtqueue *vq, const struct virtqueue_setup *setup, const char **reason)
+void split_init(struct virtqueue *vq, const struct virtqueue_setup *setup)
 {
-	bool long_header = has_feature(setup->features, VIRTIO_NET_F_MRG_RXBUF) ||
-			   has_feature(setup->features, VIRTIO_F_VERSION_1);
-
-	*reason = check_geometry(setup);
-	if (*reason != NULL)
-		return -EINVAL;
-	memset(vq, 0, sizeof(*vq));
 	vq->desc = setup->desc;
 	vq->avail = setup->avail;
 	vq->used = setup->used;
-	vq->memory = setup->memory;
-	vq->size = (uint16_t)setup->size;
 	vq->mask = (uint16_t)(setup->size - 1);
-	vq->header_length = long_header ? sizeof(struct virtio_net_hdr_mrg_rxbuf)
-					: sizeof(struct virtio_net_hdr);
-	vq->mergeable = has_feature(setup->features, VIRTIO_NET_F_MRG_RXBUF);
-	vq->event_index = has_feature(setup->features, VIRTIO_RING_F_EVENT_IDX);
-	vq->indirect = has_feature(setup->features, VIRTIO_RING_F_INDIRECT_DESC);
 	vq->next_used = __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE);
 	vq->next_avail = vq->next_used;
 	vq->signalled = vq->next_used;
 	vq->avail_seen = vq->next_used;
 	vq->heads_end = vq->next_used;
 	vq->buffers_end = vq->next_used;
-	suppress_kicks(vq);
-	return 0;
-}
-
-const char *virtqueue_fault_text(uint8_t fault)
-{
-	switch (fault) {
-	case VIRTQUEUE_OK:
-		return "none";
-	case VIRTQUEUE_BAD_AVAIL:
-		return "the available index moved further than the ring is long";
-	case VIRTQUEUE_BAD_HEAD:
-		return "an available entry names a descriptor that does not exist";
-	default:
-		return "unknown";
-	}
+	vq->fresh = vq->next_used == 0;
+	/* Receive buffers are made available long before they are looked at for the first time. */
+	available(vq);
+	split_suppress_kicks(vq);
 }

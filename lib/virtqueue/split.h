@@ -1,55 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What both directions of the split ring share (virtio 1.2, 2.7), for split.c, split_rx.c,
- * split_tx.c and chain.c alone: reading available entries and descriptors, filling the used ring,
- * prefetching.
+ * The split ring (virtio 1.2, 2.7), for split.c, split_rx.c and split_tx.c alone: what
+ * virtqueue.h promises, and what both directions share.
  */
 #pragma once
 
-#include "virtqueue/virtqueue.h"
+#include "virtqueue/ring.h"
 
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
-/* Cache lines of a receive buffer that are asked for before the copy reaches them. */
-#define CACHE_LINE 64
-#define DESCRIPTORS_A_LINE (CACHE_LINE / sizeof(struct vring_desc))
 #define USED_A_LINE (CACHE_LINE / sizeof(vring_used_elem_t))
 
-/*
- * Asks for a line that will be written. The compiler's own hint for that fetches it for reading
- * where it builds for any x86-64, and then every line would travel twice.
- */
-static inline void prefetch_for_write(const void *at)
-{
-#if defined(__x86_64__)
-	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
-#else
-	__builtin_prefetch(at, 1);
-#endif
-}
-
-_Static_assert(sizeof(struct vring_desc) == 16, "a descriptor is read as two 64-bit words");
-
-/*
- * A word of guest memory wherever it lies: nothing aligns an indirect table (virtio 1.2, 2.7.5.3),
- * and the guest writes it as it likes.
- */
-typedef uint64_t guest_word __attribute__((aligned(1), may_alias));
-
-/* One read of a descriptor, whatever the guest does to it meanwhile. */
-static inline struct vring_desc read_descriptor(const void *at)
-{
-	const volatile guest_word *words = at;
-	union {
-		uint64_t words[2];
-		struct vring_desc desc;
-	} copy;
-
-	copy.words[0] = words[0];
-	copy.words[1] = words[1];
-	return copy.desc;
-}
+/* Alignment and extent of the three parts, each inside one region: NULL, or what is wrong. */
+const char *split_check(const struct virtqueue_setup *setup);
+void split_init(struct virtqueue *vq, const struct virtqueue_setup *setup);
+uint16_t split_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t max);
+void split_rx_expect(struct virtqueue *vq, unsigned int step);
+void split_rx_release(struct virtqueue *vq);
+void split_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint16_t count,
+		    struct tx_outcome *outcome);
+void split_tx_expect(struct virtqueue *vq, unsigned int step);
+bool split_wants_interrupt(struct virtqueue *vq);
+void split_suppress_kicks(struct virtqueue *vq);
+void split_ask_for_kick(struct virtqueue *vq);
 
 static inline uint16_t avail_entry(const struct virtqueue *vq, uint16_t position)
 {
@@ -75,17 +46,18 @@ static inline void prefetch_used(const struct virtqueue *vq, uint16_t count)
 static inline void publish_used(struct virtqueue *vq)
 {
 	__atomic_store_n(&vq->used->idx, vq->next_used, __ATOMIC_RELEASE);
+	mark_written(vq, &vq->used->idx, sizeof(vq->used->idx));
 	vq->published = true;
 }
 
-static inline void stop_ring(struct virtqueue *vq, enum virtqueue_fault fault)
+/* Marks `count` entries of the used ring from position `first` on. */
+static inline void mark_used(const struct virtqueue *vq, uint16_t first, uint16_t count)
 {
-	__atomic_store_n(&vq->fault, (uint8_t)fault, __ATOMIC_RELAXED);
-}
-
-static inline void count_malformed(struct virtqueue *vq)
-{
-	__atomic_store_n(&vq->malformed, vq->malformed + 1, __ATOMIC_RELAXED);
+	if (likely(vq->log == NULL))
+		return;
+	for (uint16_t i = 0; i < count; i++)
+		mark_written(vq, &vq->used->ring[(first + i) & vq->mask],
+			     sizeof(vring_used_elem_t));
 }
 
 /* How many chains wait, or 0 and a fault if the index cannot be true. */
@@ -100,5 +72,6 @@ static inline uint16_t available(struct virtqueue *vq)
 		stop_ring(vq, VIRTQUEUE_BAD_AVAIL);
 		return 0;
 	}
+	note_waiting(vq, count);
 	return count;
 }

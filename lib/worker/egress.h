@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Egress: brings staged frames to their ports. It keeps what the receiver did not negotiate away
- * from it, spreads flows over the receiver's queues, transmits, and closes the second ledger.
+ * Egress: brings staged frames to their ports. It spreads flows over the receiver's queues, keeps
+ * away from the receiver what is larger than its MTU, transmits, and closes the second ledger.
+ *
+ * A frame that needs what the receiver did not negotiate is adapted: its partial checksum is filled
+ * (frame/checksum.h), or it is cut into segments (frame/segment.h), whose checksums stay partial
+ * for a receiver that takes such. They leave in batches of at most BURST_MAX; what is left of a
+ * frame when the ring is full is not cut any more, and a burst is not cut into more than 8,192
+ * segments in all: the frames behind them are dropped as `no_buffer`. UFO frames, which only
+ * fragmentation could adapt, are dropped as `bad_offload`.
  */
 #pragma once
 
 #include "worker/worker.h"
 
-/* Empties all stages of the worker's last forward_burst. Adds to worker->notices. */
+/* A worker's memory for adapted frames, for free(); NULL without memory. Control thread. */
+struct outgoing *outgoing_new(void);
+
+/* Empties all stages of the worker's last forward_burst. Adds to worker->notices. Worker. */
 void egress_burst(struct worker *worker, const struct snapshot *snapshot);

@@ -24,6 +24,7 @@ static int add_queue(struct snapshot_worker *worker, struct port_queue *queue)
 	if (queues == NULL)
 		return -1;
 	queues[worker->queue_count++] = queue;
+	worker->active = worker->queue_count;
 	worker->queues = queues;
 	return 0;
 }
@@ -55,8 +56,14 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 	for (uint16_t i = 0; i < count; i++) {
 		if (ports[i] == NULL)
 			continue;
-		snapshot->ports[i] = ports[i];
+		snapshot->ports[i] = (struct snapshot_port){
+			.port = ports[i],
+			.max_length = ports[i]->settings.mtu + ETHERNET_HEADER,
+			.enabled = ports[i]->settings.enabled,
+			.paused_by_limit = ports[i]->settings.ingress.excess == EXCESS_PAUSE,
+		};
 		facts[i].present = true;
+		facts[i].enabled = ports[i]->settings.enabled;
 		flood[snapshot->table.flood_count++] = i;
 		for (uint16_t q = 0; q < ports[i]->queue_count; q++) {
 			if (add_queue(&snapshot->workers[next_worker], &ports[i]->queues[q]) != 0)

@@ -3,8 +3,9 @@
  * The snapshot: the immutable view of ports and queues that the workers use.
  *
  * The control thread builds one off to the side, publishes it with one release store, and retires
- * the old one. Workers load it once an iteration. Nothing in it changes afterwards but what its
- * pointers lead to (ports' counters, ages in the fdb).
+ * the old one. Workers load it once an iteration. Nothing in it changes afterwards but which of its
+ * own queues each worker finds active, and what its pointers lead to (ports' counters, ages in the
+ * fdb).
  */
 #pragma once
 
@@ -13,23 +14,38 @@
 #include "bridge/forward.h"
 #include "port/port.h"
 
-/* The queues whose rx side one worker polls. */
+/*
+ * The queues whose rx side one worker polls; once published, the worker's own. It visits the active
+ * ones in every round, of the idle ones those that were visited longest ago.
+ */
 struct snapshot_worker {
 	uint16_t queue_count;
-	struct port_queue **queues;
+	uint16_t active;
+	uint16_t credit; /* of visits of idle queues, in parts of IDLE_ROUNDS */
+	struct port_queue **queues; /* the active ones; room for all */
+	struct port_queue *idle_first, *idle_last; /* by their last visits, oldest first */
+};
+
+/* A port as egress and the workers see it. */
+struct snapshot_port {
+	struct port *port;    /* NULL: the number is free */
+	uint32_t max_length;  /* of an untagged frame to it: MTU and Ethernet header */
+	bool enabled;
+	bool paused_by_limit; /* ingress: what is over the limit waits (EXCESS_PAUSE) */
 };
 
 struct snapshot {
 	struct forward_table table;
 	uint16_t port_count;  /* slots, as in table */
-	struct port **ports;  /* by number; NULL where a number is free */
+	struct snapshot_port *ports; /* by number */
 	uint16_t worker_count;
 	struct snapshot_worker workers[];
 };
 
 /*
- * Builds the view of `ports` (`count` slots by number, NULL where free; borrowed) for `workers`
- * workers, over whom the queues are spread in turn. Returns NULL without memory. Control thread.
+ * Builds the view of `ports` (`count` slots by number, NULL where free; borrowed) and of their
+ * settings for `workers` workers, over whom the queues are spread in turn. Returns NULL without
+ * memory. Control thread.
  */
 struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_t workers,
 			      struct fdb *fdb);

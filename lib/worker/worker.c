@@ -7,7 +7,9 @@
 
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <rte_branch_prediction.h>
 #include <rte_cycles.h>
@@ -15,14 +17,14 @@
 
 #include "frame/vnet.h"
 #include "worker/egress.h"
+#include "worker/sleep.h"
 
 /*
- * Adaptive idling: polling goes on this long after a frame, then naps grow from the first to the
- * last.
+ * Adaptive idling: polling goes on this long after a frame, then come growing naps, and sleep after
+ * this long.
  */
-#define IDLE_AFTER_US 50
-#define NAP_FIRST_NS 5000
-#define NAP_LAST_NS 100000
+#define NAP_AFTER_US 50
+#define SLEEP_AFTER_US 10000
 
 /* Interrupts wait for the end of the round, to share one fence, but for no more than this many. */
 #define NOTICES_DUE 16
@@ -51,8 +53,12 @@ struct worker *worker_new(uint16_t index, uint16_t cpu, enum worker_idle idle, u
 	worker->forward.staged = calloc(ports, sizeof(*worker->forward.staged));
 	worker->forward.stages = calloc(ports, sizeof(*worker->forward.stages));
 	worker->likely = calloc(ports, sizeof(*worker->likely));
-	if (worker->burst == NULL || worker->forward.staged == NULL ||
-	    worker->forward.stages == NULL || worker->likely == NULL) {
+	worker->outgoing = outgoing_new();
+	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	worker->epoll = -1;
+	if (worker->wake_fd < 0 || worker->burst == NULL ||
+	    worker->forward.staged == NULL || worker->forward.stages == NULL ||
+	    worker->likely == NULL || worker->outgoing == NULL) {
 		worker_free(worker);
 		return NULL;
 	}
@@ -67,7 +73,22 @@ void worker_free(struct worker *worker)
 	free(worker->forward.staged);
 	free(worker->forward.stages);
 	free(worker->likely);
+	free(worker->outgoing);
+	if (worker->wake_fd >= 0)
+		close(worker->wake_fd);
+	sleep_forget(worker);
 	free(worker);
+}
+
+void worker_wake(struct worker *worker)
+{
+	eventfd_write(worker->wake_fd, 1);
+}
+
+void worker_stop(struct worker *worker)
+{
+	__atomic_store_n(&worker->stop, true, __ATOMIC_RELAXED);
+	worker_wake(worker);
 }
 
 void worker_notify(struct worker *worker)
@@ -92,16 +113,14 @@ void worker_notify(struct worker *worker)
 	worker->notice_count = 0;
 }
 
-/* Checks the offload headers; most frames have none. */
+/* Checks the offload headers of a burst in which some ask for something. */
 static void check_offloads(struct burst *burst)
 {
 	for (uint16_t i = 0; i < burst->count; i++) {
 		struct frame *frame = &burst->frames[i];
 
-		if (likely(vnet_is_plain(&frame->vnet)))
-			memset(&frame->vnet, 0, sizeof(frame->vnet));
-		else if (frame->drop == DROP_NO_DESTINATION &&
-			 vnet_check(frame, burst->allowed) != 0)
+		if (!vnet_is_plain(&frame->vnet) && frame->drop == DROP_NO_DESTINATION &&
+		    vnet_check(frame, burst->allowed) != 0)
 			frame_drop(frame, DROP_BAD_OFFLOAD);
 	}
 }
@@ -125,32 +144,166 @@ static struct port_queue *likely_destination(const struct worker *worker,
 					     const struct snapshot *snapshot, uint16_t from)
 {
 	uint16_t number = worker->likely[from];
-	struct port *port = number < snapshot->port_count ? snapshot->ports[number] : NULL;
+	struct port *port = number < snapshot->port_count ? snapshot->ports[number].port : NULL;
 
 	if (port == NULL || port->ops->expect == NULL)
 		return NULL;
 	return &port->queues[__atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED)];
 }
 
-uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
-		      struct port_queue *queue, struct port_queue *next)
+static inline uint16_t receive(struct worker *worker, struct port_queue *queue, uint16_t max,
+			       const struct outlook *outlook)
+{
+	uint16_t count = queue->ops->rx_burst(queue, worker->burst, max);
+
+	if (count > 0) {
+		expect(outlook, 1);
+		if (unlikely(worker->burst->offloads))
+			check_offloads(worker->burst);
+	}
+	return count;
+}
+
+/* ---- limits on the way in ---- */
+
+/* Has the queue's port a limit, or had it one that held frames back at the last visit? */
+static inline bool is_limited(const struct port_queue *queue)
+{
+	return limiter_is_on(&queue->port->ingress) || queue->held_since != 0;
+}
+
+static uint64_t charge_all(const struct burst *burst, uint16_t count)
+{
+	uint64_t charge = 0;
+
+	for (uint16_t i = 0; i < count; i++)
+		charge += vnet_charge(&burst->frames[i]);
+	return charge;
+}
+
+/* Drops what the budget does not admit. Returns what the others are charged. */
+static uint64_t drop_excess(struct burst *burst, uint16_t count, struct rx_counters *counters)
+{
+	uint64_t used = 0, dropped = 0;
+
+	for (uint16_t i = 0; i < count; i++) {
+		struct frame *frame = &burst->frames[i];
+		uint64_t charge = vnet_charge(frame);
+
+		if (burst_admits(burst, charge, used == 0)) {
+			used += charge;
+		} else if (frame->drop == DROP_NO_DESTINATION) {
+			frame_drop(frame, DROP_LIMIT);
+			dropped += frame->length;
+		}
+	}
+	counter_add(&counters->limited_bytes, dropped);
+	return used;
+}
+
+/*
+ * Enough for a full burst of frames like the last ones, but not all that there is: others may poll
+ * another queue of the port, or look at the bucket.
+ */
+static uint64_t tokens_wanted(const struct port_queue *queue)
+{
+	return (uint64_t)BURST_MAX * (queue->typical > 0 ? queue->typical : FRAME_LENGTH_MAX);
+}
+
+/*
+ * Frames that the budget has room for if they are like those of the last burst, the one that passes
+ * on the rest of it, and one to see that others wait.
+ */
+static uint16_t frames_within(const struct port_queue *queue, uint64_t budget)
+{
+	uint64_t frames = budget / (queue->typical > 0 ? queue->typical : 1);
+
+	return frames + 2 < BURST_MAX ? (uint16_t)(frames + 2) : BURST_MAX;
+}
+
+/* Keeps account of frames that wait for the limiter, and notes when they may go on. */
+static void account_held(struct worker *worker, struct port_queue *queue, bool held, bool begins,
+			 uint64_t now)
+{
+	struct rx_counters *counters = &queue->counters[worker->index].rx;
+	uint64_t wait;
+
+	if (queue->held_since != 0)
+		counter_add(&counters->throttled_ns, now - queue->held_since);
+	queue->held_since = held ? now : 0;
+	if (!held)
+		return;
+	if (begins)
+		counter_add(&counters->throttled, 1);
+	wait = limiter_wait(&queue->port->ingress, now);
+	if (wait < worker->wait)
+		worker->wait = wait;
+}
+
+/* Takes no more than the limiter grants. */
+static uint16_t receive_paused(struct worker *worker, struct port_queue *queue,
+			       const struct outlook *outlook)
+{
+	const bool begins = queue->held_since == 0;
+	struct limiter *limiter = &queue->port->ingress;
+	struct burst *burst = worker->burst;
+	const uint64_t now = limiter_now(), wanted = tokens_wanted(queue);
+	struct limit_grant grant = limiter_take(limiter, now, wanted);
+	uint64_t used;
+	uint16_t count;
+
+	burst->held = false;
+	burst->budget = grant.tokens;
+	count = receive(worker, queue, frames_within(queue, grant.tokens), outlook);
+	burst->budget = BURST_UNLIMITED;
+	used = charge_all(burst, count);
+	limiter_settle(limiter, grant, used);
+	if (count > 0)
+		queue->typical = (uint32_t)(used / count);
+	/* Frames that are longer than was expected wait for the next visit, not for the limiter. */
+	account_held(worker, queue, burst->held && grant.tokens < wanted, begins || count > 0, now);
+	return count;
+}
+
+/* Takes all frames, and drops those that the limiter does not grant. */
+static uint16_t receive_dropping(struct worker *worker, struct port_queue *queue,
+				 const struct outlook *outlook)
+{
+	struct limiter *limiter = &queue->port->ingress;
+	struct burst *burst = worker->burst;
+	const uint64_t now = limiter_now();
+	const uint16_t count = receive(worker, queue, BURST_MAX, outlook);
+	struct limit_grant grant;
+
+	account_held(worker, queue, false, false, now);
+	if (count == 0)
+		return 0;
+	grant = limiter_take(limiter, now, charge_all(burst, count));
+	burst->budget = grant.tokens;
+	limiter_settle(limiter, grant,
+		       drop_excess(burst, count, &queue->counters[worker->index].rx));
+	burst->budget = BURST_UNLIMITED;
+	return count;
+}
+
+static inline uint16_t visit(struct worker *worker, const struct snapshot *snapshot,
+			     struct port_queue *queue, const struct outlook *outlook)
 {
 	const uint16_t from = queue->port->number;
 	struct burst *burst = worker->burst;
-	struct outlook outlook = { .likely = likely_destination(worker, snapshot, from) };
 	uint16_t count;
 
-	if (next != NULL && next->ops->expect != NULL)
-		outlook.next = next;
-	expect(&outlook, 0);
-	count = queue->ops->rx_burst(queue, burst, BURST_MAX);
+	if (likely(!is_limited(queue)))
+		count = receive(worker, queue, BURST_MAX, outlook);
+	else if (snapshot->ports[from].paused_by_limit)
+		count = receive_paused(worker, queue, outlook);
+	else
+		count = receive_dropping(worker, queue, outlook);
 	if (count == 0)
 		return 0;
-	expect(&outlook, 1);
-	check_offloads(burst);
 	worker->forward.table = &snapshot->table;
 	forward_burst(&worker->forward, burst, from, &queue->counters[worker->index].rx);
-	expect(&outlook, 2);
+	expect(outlook, 2);
 	if (worker->forward.staged_count > 0)
 		worker->likely[from] = worker->forward.staged[0];
 	egress_burst(worker, snapshot);
@@ -159,6 +312,19 @@ uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 	if (worker->notice_count >= NOTICES_DUE)
 		worker_notify(worker);
 	return count;
+}
+
+uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
+		      struct port_queue *queue, struct port_queue *next)
+{
+	struct outlook outlook = {
+		.likely = likely_destination(worker, snapshot, queue->port->number),
+	};
+
+	if (next != NULL && next->ops->expect != NULL)
+		outlook.next = next;
+	expect(&outlook, 0);
+	return visit(worker, snapshot, queue, &outlook);
 }
 
 static void count_burst(struct worker_counters *counters, uint16_t frames, uint64_t cycles)
@@ -170,46 +336,146 @@ static void count_burst(struct worker_counters *counters, uint16_t frames, uint6
 	counter_add(&counters->bursts[class], 1);
 }
 
-static uint16_t iterate(struct worker *worker)
+/* What the control thread sends goes on as if its port had sent it. */
+static uint16_t send_injected(struct worker *worker, const struct snapshot *snapshot)
 {
-	const struct snapshot *snapshot = __atomic_load_n(worker->current, __ATOMIC_ACQUIRE);
-	const struct snapshot_worker *mine = &snapshot->workers[worker->index];
 	uint16_t frames = 0;
-	uint64_t start;
 
-	for (uint16_t i = 0; i < mine->queue_count; i++) {
-		struct port_queue *next =
-			mine->queues[i + 1 < mine->queue_count ? i + 1 : 0];
-		uint16_t count;
+	worker->forward.table = &snapshot->table;
+	while (injector_has_frames(&worker->injector)) {
+		const uint64_t start = rte_rdtsc();
+		const struct port *port;
+		uint64_t serial;
+		uint16_t number;
 
-		start = rte_rdtsc();
-		count = worker_visit(worker, snapshot, mine->queues[i], next);
+		injector_take(&worker->injector, worker->burst, &number, &serial);
+		port = number < snapshot->port_count ? snapshot->ports[number].port : NULL;
+		if (port == NULL || port->serial != serial)
+			continue;
+		forward_burst(&worker->forward, worker->burst, number,
+			      &port->queues[0].counters[worker->index].rx);
+		egress_burst(worker, snapshot);
+		count_burst(&worker->counters, 1, rte_rdtsc() - start);
+		frames++;
+	}
+	/* Visits find room for as many notices as theirs may be. */
+	worker_notify(worker);
+	return frames;
+}
+
+/* ---- which queues a round visits ---- */
+
+/* Behind all others that are idle, for it was visited last. */
+static void add_idle(struct snapshot_worker *mine, struct port_queue *queue, uint64_t visited)
+{
+	queue->visited = visited;
+	queue->next_idle = NULL;
+	if (mine->idle_first == NULL)
+		mine->idle_first = queue;
+	else
+		mine->idle_last->next_idle = queue;
+	mine->idle_last = queue;
+}
+
+static inline bool found_nothing(const struct port_queue *queue, uint16_t frames)
+{
+	return frames == 0 && queue->held_since == 0;
+}
+
+static uint16_t visit_active(struct worker *worker, const struct snapshot *snapshot,
+			     struct snapshot_worker *mine)
+{
+	uint16_t frames = 0, i = 0;
+
+	while (i < mine->active) {
+		struct port_queue *queue = mine->queues[i];
+		struct port_queue *next = mine->queues[i + 1 < mine->active ? i + 1 : 0];
+		const uint64_t start = rte_rdtsc();
+		const uint16_t count = worker_visit(worker, snapshot, queue,
+						    next != queue ? next : NULL);
+
 		if (count > 0)
 			count_burst(&worker->counters, count, rte_rdtsc() - start);
 		frames = (uint16_t)(frames | count);
+		queue->empty = found_nothing(queue, count) ? queue->empty + 1 : 0;
+		if (queue->empty < IDLE_VISITS) {
+			i++;
+			continue;
+		}
+		mine->queues[i] = mine->queues[--mine->active];
+		add_idle(mine, queue, start);
 	}
+	return frames;
+}
+
+/* How many idle queues have their turn in this round, however short it is. */
+static uint16_t idle_share(struct snapshot_worker *mine, uint16_t idle)
+{
+	const uint32_t credit = (uint32_t)mine->credit + idle;
+
+	if (mine->active == 0)
+		return idle;
+	mine->credit = (uint16_t)(credit % IDLE_ROUNDS);
+	return (uint16_t)(credit / IDLE_ROUNDS);
+}
+
+static uint16_t visit_idle(struct worker *worker, const struct snapshot *snapshot,
+			   struct snapshot_worker *mine)
+{
+	const uint64_t longest = IDLE_WAIT_US * worker->cycles_per_us;
+	const uint16_t idle = mine->queue_count - mine->active;
+	const uint16_t share = idle_share(mine, idle);
+	const struct outlook nothing = { .next = NULL };
+	uint64_t now = rte_rdtsc();
+	const uint64_t round = now - worker->round_start;
+	uint16_t frames = 0;
+
+	worker->round_start = now;
+	for (uint16_t i = 0; i < idle; i++) {
+		struct port_queue *queue = mine->idle_first;
+		uint16_t count;
+
+		/* Can it wait as long as another round like the last would take? */
+		if (i >= share && now - queue->visited + round < longest)
+			break;
+		mine->idle_first = queue->next_idle;
+		count = visit(worker, snapshot, queue, &nothing);
+		if (likely(found_nothing(queue, count))) {
+			add_idle(mine, queue, now);
+			continue;
+		}
+		queue->empty = 0;
+		mine->queues[mine->active++] = queue;
+		if (count > 0) {
+			const uint64_t start = now;
+
+			now = rte_rdtsc();
+			count_burst(&worker->counters, count, now - start);
+		}
+		frames = (uint16_t)(frames | count);
+	}
+	return frames;
+}
+
+uint16_t worker_iterate(struct worker *worker)
+{
+	struct snapshot *snapshot = __atomic_load_n(worker->current, __ATOMIC_ACQUIRE);
+	struct snapshot_worker *mine = &snapshot->workers[worker->index];
+	uint16_t frames = 0;
+	uint64_t start;
+
+	worker->wait = UINT64_MAX;
+	if (unlikely(injector_has_frames(&worker->injector)))
+		frames = send_injected(worker, snapshot);
+	frames = (uint16_t)(frames | visit_active(worker, snapshot, mine));
+	if (mine->active < mine->queue_count)
+		frames = (uint16_t)(frames | visit_idle(worker, snapshot, mine));
 	if (worker->notice_count > 0) {
 		start = rte_rdtsc();
 		worker_notify(worker);
 		counter_add(&worker->counters.busy_cycles, rte_rdtsc() - start);
 	}
 	return frames;
-}
-
-/* Sleeps with nothing armed. Returns the next nap's length. */
-static long nap(struct worker *worker, long length)
-{
-	struct timespec before, after, pause = { .tv_nsec = length };
-	long slept;
-
-	retire_offline(worker->retire, worker->index);
-	clock_gettime(CLOCK_MONOTONIC, &before);
-	nanosleep(&pause, NULL);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	retire_online(worker->retire, worker->index);
-	slept = (after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec - before.tv_nsec;
-	counter_add(&worker->counters.sleep_ns, (uint64_t)slept);
-	return length * 2 > NAP_LAST_NS ? NAP_LAST_NS : length * 2;
 }
 
 static void tick(struct worker *worker)
@@ -224,7 +490,8 @@ static void tick(struct worker *worker)
 int worker_run(void *argument)
 {
 	struct worker *worker = argument;
-	uint64_t idle_after = IDLE_AFTER_US * worker->cycles_per_us;
+	const uint64_t nap_after = NAP_AFTER_US * worker->cycles_per_us;
+	const uint64_t sleep_after = SLEEP_AFTER_US * worker->cycles_per_us;
 	uint64_t last_frame = rte_rdtsc(), last_tick = 0, last_count = last_frame;
 	uint64_t busy = 0, slept = 0;
 	long nap_length = NAP_FIRST_NS;
@@ -233,7 +500,7 @@ int worker_run(void *argument)
 	prctl(PR_SET_TIMERSLACK, 1000);
 	retire_online(worker->retire, worker->index);
 	while (!__atomic_load_n(&worker->stop, __ATOMIC_RELAXED)) {
-		uint16_t frames = iterate(worker);
+		uint16_t frames = worker_iterate(worker);
 		uint64_t now = rte_rdtsc();
 
 		retire_quiescent(worker->retire, worker->index);
@@ -251,8 +518,11 @@ int worker_run(void *argument)
 		if (frames > 0) {
 			last_frame = now;
 			nap_length = NAP_FIRST_NS;
-		} else if (worker->idle == IDLE_ADAPTIVE && now - last_frame > idle_after) {
-			nap_length = nap(worker, nap_length);
+		} else if (worker->idle == IDLE_ADAPTIVE && now - last_frame > nap_after) {
+			nap_length = sleep_nap(worker, nap_length);
+			/* A guest that wakes us for nothing does so once a nap. */
+			if (now - last_frame > sleep_after)
+				sleep_until_woken(worker);
 			slept = rte_rdtsc() - now;
 		}
 	}

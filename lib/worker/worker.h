@@ -3,9 +3,13 @@
  * A worker: one polling lcore with its queues, its frames and its counters.
  *
  * It never blocks, allocates or logs while it works, and takes no lock. Each iteration it loads the
- * snapshot, visits its queues (rx, forward, egress, release, notify) and reports quiescence.
- * `adaptive` workers nap when there was no frame for a while; nothing is armed for that, so no
- * wake-up can be lost.
+ * snapshot, sends what the control thread injected, visits its queues (rx, forward, egress,
+ * release, notify) and reports quiescence. `adaptive` workers sleep when there was no frame for a
+ * while (worker/sleep.h).
+ *
+ * A queue is idle when many visits in a row found nothing. While others have frames, the idle ones
+ * are visited in turns, so that hundreds of them cost little; the first frame makes a queue active
+ * again. One whose frames a limiter holds back is not idle.
  */
 #pragma once
 
@@ -15,10 +19,19 @@
 #include "bridge/forward.h"
 #include "frame/frame.h"
 #include "sync/retire.h"
+#include "worker/inject.h"
 #include "worker/snapshot.h"
 
 #define WORKERS_MAX 64
 #define WORKER_BURSTS 7 /* classes of burst sizes: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64 */
+
+/*
+ * After this many visits in a row that found nothing a queue is idle. It is visited in one round of
+ * IDLE_ROUNDS then, or more often where that would be later than IDLE_WAIT_US.
+ */
+#define IDLE_VISITS 64
+#define IDLE_ROUNDS 16
+#define IDLE_WAIT_US 50
 
 enum worker_idle { IDLE_ADAPTIVE, IDLE_BUSY };
 
@@ -54,15 +67,21 @@ struct worker {
 	struct burst *burst;
 	uint64_t cycles_per_us;
 
-	bool stop; /* w: control, r: worker */
+	bool stop;   /* w: control, r: worker */
+	int wake_fd; /* an eventfd; w: anyone, r: worker */
 
 	/* The worker's own. */
 	uint16_t *likely; /* by port: where its frames went last */
+	uint64_t wait;    /* ns until a queue that a limit holds back may go on */
+	uint64_t round_start; /* when the last round came to its idle queues, TSC */
+	int epoll;        /* of its last sleep; -1: closed */
 	uint16_t notice_count;
 	struct notice notices[NOTICES_MAX];
+	struct outgoing *outgoing; /* egress's scratch memory */
 
 	struct worker_counters counters;
-	struct learner learner; /* w: worker and control, as bridge/fdb.h says */
+	struct learner learner;   /* w: worker and control, as bridge/fdb.h says */
+	struct injector injector; /* the same, as worker/inject.h says */
 };
 
 /*
@@ -75,6 +94,21 @@ void worker_free(struct worker *worker);
 
 /* The body of a worker's lcore, for rte_eal_remote_launch; argument is the worker. Returns 0. */
 int worker_run(void *argument);
+
+/*
+ * Has a worker that sleeps look at all that there is, as one does that is about to sleep. For what
+ * no queue tells of: a snapshot, an injected frame, a queue that can be watched now. Any thread.
+ */
+void worker_wake(struct worker *worker);
+
+/* Has worker_run return. Any thread. */
+void worker_stop(struct worker *worker);
+
+/*
+ * One iteration, but for reporting quiescence. Returns 0 if there was no frame. Part of worker_run;
+ * tests call it alone.
+ */
+uint16_t worker_iterate(struct worker *worker);
 
 /*
  * One visit of one queue; `next` is visited after it (NULL: not known). Returns how many frames it

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The worker's way of a frame in one process and thread: a guest sends bursts of 32 frames over a
- * split ring, worker_visit carries them to another guest's ring. The work is the same in every run,
- * so that its instructions can be counted:
+ * The worker's way of a frame in one process and thread: a guest sends bursts of 32 frames over its
+ * transmit ring, worker_visit carries them to another guest's ring. The work is the same in every
+ * run, so that its instructions can be counted, as count.sh does:
  *
  *     valgrind --tool=callgrind --toggle-collect=worker_visit inprocess --frames 32000 --size 64
  *
+ * With --idle N the worker's loop does the visits, and N more guests say nothing.
+ *
  * Guests are simulated between the visits with as little work as possible: buffers, descriptors and
- * available rings are written once, and only indices move. The time that is printed is that of the
- * whole, with warm caches and no other core: it compares two builds, not two switches.
+ * available rings are written once, and only indices or flags move. The time that is printed is
+ * that of the whole, with warm caches and no other core: it compares two builds, not two switches.
  */
 #include <getopt.h>
 #include <linux/virtio_config.h>
@@ -26,22 +28,42 @@
 #define BURST 32
 #define RING 256
 #define HEADER sizeof(struct virtio_net_hdr_mrg_rxbuf)
-#define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_NET_F_MRG_RXBUF |                    \
-		  1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_NET_F_CSUM |                \
-		  1ull << VIRTIO_NET_F_GUEST_CSUM)
+#define RING_FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_NET_F_MRG_RXBUF |               \
+		       1ull << VIRTIO_RING_F_INDIRECT_DESC)
+#define OFFLOAD_FEATURES                                                                           \
+	(1ull << VIRTIO_NET_F_CSUM | 1ull << VIRTIO_NET_F_GUEST_CSUM |                             \
+	 1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 |                         \
+	 1ull << VIRTIO_NET_F_HOST_ECN | 1ull << VIRTIO_NET_F_HOST_UFO |                           \
+	 1ull << VIRTIO_NET_F_GUEST_TSO4 | 1ull << VIRTIO_NET_F_GUEST_TSO6 |                       \
+	 1ull << VIRTIO_NET_F_GUEST_ECN | 1ull << VIRTIO_NET_F_GUEST_UFO)
 #define GUEST_START 0x40000000ull
 
 struct options {
 	unsigned long frames;
 	uint32_t size;
-	bool offload;
+	uint16_t idle; /* guests beside the two */
+	bool packed;
+	bool offloads; /* both guests have negotiated them all */
+	bool partial;  /* each frame has a partial checksum */
 };
 
-/* One ring with its memory: RING descriptors, each with a buffer of its own. */
+/*
+ * One ring with its memory: RING descriptors, each with a buffer of its own, which the guest makes
+ * available in this order over and over again.
+ */
 struct ring {
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
+	bool packed;
+	union {
+		struct {
+			struct vring_desc *desc;
+			struct vring_avail *avail;
+			struct vring_used *used;
+		} split;
+		struct vring_packed_desc *descs; /* packed */
+	};
+	uint16_t offered, taken; /* by the guest: made available, seen used */
+	uint16_t direction;      /* VRING_DESC_F_WRITE or 0 */
+	uint32_t length;         /* of each buffer */
 	uint8_t *buffers;
 	uint32_t stride;
 	struct guest_memory memory;
@@ -118,43 +140,115 @@ static size_t round_up(size_t value)
 	return (value + 63) / 64 * 64;
 }
 
-static void ring_init(struct ring *ring, uint32_t size, uint16_t flags)
+static uint64_t features_of(const struct options *options)
+{
+	return RING_FEATURES | (options->offloads ? OFFLOAD_FEATURES : 0) |
+	       (options->packed ? 1ull << VIRTIO_F_RING_PACKED : 0);
+}
+
+/* In the lap of this position, a packed descriptor's flag that says "available" or "used" is on. */
+static bool is_set_in_lap(uint16_t position)
+{
+	return position / RING % 2 == 0;
+}
+
+static void offer_packed(struct ring *ring, uint16_t position)
+{
+	const bool set = is_set_in_lap(position);
+
+	ring->descs[position % RING].len = ring->length;
+	ring->descs[position % RING].id = position % RING;
+	ring->descs[position % RING].flags =
+		(uint16_t)(ring->direction | set << VRING_PACKED_DESC_F_AVAIL |
+			   !set << VRING_PACKED_DESC_F_USED);
+}
+
+/* The guest makes the next `count` buffers available. */
+static void offer(struct ring *ring, uint16_t count)
+{
+	if (ring->packed) {
+		for (uint16_t i = 0; i < count; i++)
+			offer_packed(ring, (uint16_t)(ring->offered + i));
+	}
+	ring->offered = (uint16_t)(ring->offered + count);
+	if (!ring->packed)
+		ring->split.avail->idx = ring->offered;
+}
+
+static bool is_used(const struct ring *ring, uint16_t position)
+{
+	const uint16_t flags = ring->descs[position % RING].flags;
+	const bool set = is_set_in_lap(position);
+
+	return (flags >> VRING_PACKED_DESC_F_AVAIL & 1) == set &&
+	       (flags >> VRING_PACKED_DESC_F_USED & 1) == set;
+}
+
+/* Returns how many buffers were used since the last call. */
+static uint16_t take_used(struct ring *ring)
+{
+	const uint16_t before = ring->taken;
+
+	if (!ring->packed)
+		ring->taken = ring->split.used->idx;
+	else
+		while (ring->taken != ring->offered && is_used(ring, ring->taken))
+			ring->taken++;
+	return (uint16_t)(ring->taken - before);
+}
+
+static void ring_init(struct ring *ring, const struct options *options, uint16_t direction)
 {
 	const size_t desc = RING * sizeof(struct vring_desc);
 	const size_t avail = round_up(6 + 2 * RING), used = round_up(6 + 8 * RING);
-	struct virtqueue_setup setup = { .size = RING, .features = FEATURES };
+	struct virtqueue_setup setup = { .size = RING,
+					 .features = features_of(options),
+					 .base = VIRTQUEUE_BASE_FRESH };
 	const char *reason;
 	uint8_t *memory;
 	size_t total;
 
-	ring->stride = (uint32_t)round_up(HEADER + size);
+	ring->packed = options->packed;
+	ring->direction = direction;
+	ring->length = (uint32_t)HEADER + options->size;
+	ring->stride = (uint32_t)round_up(ring->length);
 	total = desc + avail + used + (size_t)RING * ring->stride;
 	memory = aligned_alloc(64, round_up(total));
 	if (memory == NULL)
 		fail("out of memory");
 	memset(memory, 0, total);
-	ring->desc = (struct vring_desc *)memory;
-	ring->avail = (struct vring_avail *)(memory + desc);
-	ring->used = (struct vring_used *)(memory + desc + avail);
+	setup.desc = memory;
+	setup.avail = memory + desc;
+	setup.used = memory + desc + avail;
+	setup.memory = &ring->memory;
 	ring->buffers = memory + desc + avail + used;
 	ring->memory.count = 1;
 	ring->memory.regions[0] = (struct guest_region){ GUEST_START, total, memory };
 	for (uint16_t i = 0; i < RING; i++) {
-		size_t offset = (size_t)(ring->buffers - memory) + (size_t)i * ring->stride;
-
-		ring->desc[i] = (struct vring_desc){ .addr = GUEST_START + offset,
-						     .len = (uint32_t)HEADER + size,
-						     .flags = flags };
-		ring->avail->ring[i] = i;
+		/* The address is at the same place in both layouts. */
+		((struct vring_desc *)setup.desc)[i] = (struct vring_desc){
+			.addr = GUEST_START + desc + avail + used + (size_t)i * ring->stride,
+			.len = ring->length,
+			.flags = direction,
+		};
 	}
-	ring->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
-	setup.desc = ring->desc;
-	setup.avail = ring->avail;
-	setup.used = ring->used;
-	setup.memory = &ring->memory;
+	if (ring->packed) {
+		ring->descs = setup.desc;
+		((struct vring_packed_desc_event *)setup.avail)->flags =
+			VRING_PACKED_EVENT_FLAG_DISABLE;
+		for (uint16_t i = 0; i < RING; i++)
+			ring->descs[i].flags = 0;
+	} else {
+		ring->split.desc = setup.desc;
+		ring->split.avail = setup.avail;
+		ring->split.used = setup.used;
+		ring->split.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+		for (uint16_t i = 0; i < RING; i++)
+			ring->split.avail->ring[i] = i;
+	}
 	if (virtqueue_init(&ring->vq, &setup, &reason) != 0)
 		fail(reason);
-	ring->vq.sends = features_sends(FEATURES);
+	ring->vq.sends = features_sends(setup.features);
 }
 
 static const uint8_t macs[2][6] = { { 0x52, 0x54, 0, 0, 0, 1 }, { 0x52, 0x54, 0, 0, 0, 2 } };
@@ -166,7 +260,7 @@ static void write_frame(uint8_t *at, unsigned int from, const struct options *op
 					   10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0x13, 0x89 };
 	struct virtio_net_hdr_mrg_rxbuf vnet = { .num_buffers = 0 };
 
-	if (options->offload) {
+	if (options->partial) {
 		vnet.hdr.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
 		vnet.hdr.csum_start = 34;
 		vnet.hdr.csum_offset = 16;
@@ -183,29 +277,32 @@ static void guest_init(struct guest *guest, uint16_t number, const struct option
 {
 	static const uint16_t queues[] = { 0 };
 
-	ring_init(&guest->out, options->size, 0);
-	ring_init(&guest->in, options->size, VRING_DESC_F_WRITE);
+	ring_init(&guest->out, options, 0);
+	ring_init(&guest->in, options, VRING_DESC_F_WRITE);
 	for (uint16_t i = 0; i < RING; i++)
-		write_frame(guest->out.buffers + (size_t)i * guest->out.stride, number, options);
-	guest->in.avail->idx = RING;
+		write_frame(guest->out.buffers + (size_t)i * guest->out.stride, number & 1,
+			    options);
+	offer(&guest->in, RING);
 	guest->port = port_new(&ops, "guest", number, 1, 1, NULL);
 	if (guest->port == NULL)
 		fail("out of memory");
 	guest->port->queues[0].driver = guest;
-	port_set_tx(guest->port, queues, 1, features_accepts(FEATURES));
+	port_set_tx(guest->port, queues, 1, features_accepts(features_of(options)));
 }
 
 static void guest_free(struct guest *guest)
 {
 	port_free(guest->port);
-	free(guest->out.desc);
-	free(guest->in.desc);
+	free(guest->out.memory.regions[0].host);
+	free(guest->in.memory.regions[0].host);
 }
 
 /* ---- the switch between them ---- */
 
 struct bench {
-	struct guest guests[2];
+	struct guest *guests; /* two, and the idle ones */
+	struct port **ports;
+	uint16_t port_count;
 	struct fdb *fdb;
 	struct retire *retire;
 	struct snapshot *snapshot;
@@ -214,20 +311,27 @@ struct bench {
 
 static void bench_init(struct bench *bench, const struct options *options)
 {
-	struct port *ports[2];
+	const uint16_t count = (uint16_t)(2 + options->idle);
 
-	for (uint16_t i = 0; i < 2; i++) {
+	bench->port_count = count;
+	bench->guests = calloc(count, sizeof(*bench->guests));
+	bench->ports = calloc(count, sizeof(struct port *));
+	if (bench->guests == NULL || bench->ports == NULL)
+		fail("out of memory");
+	for (uint16_t i = 0; i < count; i++) {
 		guest_init(&bench->guests[i], i, options);
-		ports[i] = bench->guests[i].port;
+		bench->ports[i] = bench->guests[i].port;
 	}
 	bench->fdb = fdb_new(65536, 300);
 	bench->retire = retire_new(1);
 	if (bench->fdb == NULL || bench->retire == NULL)
 		fail("out of memory");
-	bench->snapshot = snapshot_new(ports, 2, 1, bench->fdb);
-	bench->worker = worker_new(0, 0, IDLE_BUSY, 2, bench->retire, &bench->snapshot);
+	bench->snapshot = snapshot_new(bench->ports, count, 1, bench->fdb);
+	bench->worker = worker_new(0, 0, IDLE_BUSY, count, bench->retire, &bench->snapshot);
 	if (bench->snapshot == NULL || bench->worker == NULL)
 		fail("out of memory");
+	/* Nobody has measured it without EAL. */
+	bench->worker->cycles_per_us = 2500;
 }
 
 static void bench_free(struct bench *bench)
@@ -236,8 +340,10 @@ static void bench_free(struct bench *bench)
 	snapshot_free(bench->snapshot);
 	retire_free(bench->retire);
 	fdb_free(bench->fdb);
-	guest_free(&bench->guests[0]);
-	guest_free(&bench->guests[1]);
+	for (uint16_t i = 0; i < bench->port_count; i++)
+		guest_free(&bench->guests[i]);
+	free(bench->guests);
+	free(bench->ports);
 }
 
 /* One guest sends a burst and the other takes it and gives as many new buffers. */
@@ -245,16 +351,19 @@ static void carry_burst(struct bench *bench, unsigned int from)
 {
 	struct ring *out = &bench->guests[from].out;
 	struct ring *in = &bench->guests[!from].in;
-	uint16_t count;
 
-	out->avail->idx = (uint16_t)(out->avail->idx + BURST);
-	count = worker_visit(bench->worker, bench->snapshot, &bench->guests[from].port->queues[0],
+	offer(out, BURST);
+	if (bench->port_count > 2) {
+		worker_iterate(bench->worker);
+	} else {
+		worker_visit(bench->worker, bench->snapshot,
+			     &bench->guests[from].port->queues[0],
 			     &bench->guests[!from].port->queues[0]);
-	worker_notify(bench->worker);
-	if (count != BURST || out->used->idx != out->avail->idx ||
-	    (uint16_t)(in->used->idx - in->avail->idx + RING) != BURST)
+		worker_notify(bench->worker);
+	}
+	if (take_used(out) != BURST || take_used(in) != BURST)
 		fail("a frame was lost");
-	in->avail->idx = (uint16_t)(in->avail->idx + BURST);
+	offer(in, BURST);
 }
 
 static void parse_options(struct options *options, int argc, char **argv)
@@ -262,7 +371,10 @@ static void parse_options(struct options *options, int argc, char **argv)
 	static const struct option known[] = {
 		{ "frames", required_argument, NULL, 'f' },
 		{ "size", required_argument, NULL, 's' },
-		{ "offload", no_argument, NULL, 'o' },
+		{ "idle", required_argument, NULL, 'i' },
+		{ "packed", no_argument, NULL, 'p' },
+		{ "no-offloads", no_argument, NULL, 'n' },
+		{ "partial", no_argument, NULL, 'c' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -272,13 +384,22 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->frames = strtoul(optarg, NULL, 10);
 		else if (option == 's')
 			options->size = (uint32_t)strtoul(optarg, NULL, 10);
-		else if (option == 'o')
-			options->offload = true;
+		else if (option == 'i')
+			options->idle = (uint16_t)strtoul(optarg, NULL, 10);
+		else if (option == 'p')
+			options->packed = true;
+		else if (option == 'n')
+			options->offloads = false;
+		else if (option == 'c')
+			options->partial = true;
 		else
-			fail("usage: inprocess [--frames N] [--size BYTES] [--offload]");
+			fail("usage: inprocess [--frames N] [--size BYTES] [--idle N] "
+			     "[--packed] [--no-offloads | --partial]");
 	}
 	if (options->size < 60 || options->size > FRAME_LENGTH_MAX || options->frames < BURST)
 		fail("--frames is at least 32, --size 60 to 65557");
+	if (options->partial && !options->offloads)
+		fail("--partial needs offloads");
 }
 
 static double seconds(void)
@@ -292,7 +413,7 @@ static double seconds(void)
 int main(int argc, char **argv)
 {
 	static struct bench bench;
-	struct options options = { .frames = 10000000, .size = 64 };
+	struct options options = { .frames = 10000000, .size = 64, .offloads = true };
 	const struct rx_counters *counters;
 	unsigned long bursts;
 	double start, taken;
@@ -316,7 +437,7 @@ int main(int argc, char **argv)
 	if (counters->forwarded != bursts * BURST)
 		fail("a frame was not forwarded");
 	printf("%lu frames of %u bytes%s: %.1f ns a frame\n", bursts * BURST, options.size,
-	       options.offload ? " with a partial checksum" : "",
+	       options.partial ? " with a partial checksum" : "",
 	       taken * 1e9 / (double)(bursts * BURST));
 	bench_free(&bench);
 	return 0;

@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds ringway into build/ and measures it against its peers:
-#   sudo sh tests/bench/run.sh [--turns N] [--seconds S] [--sizes 64,1500] [--peers] [--qemu]
-# What is measured and how is said in bench.py. Each turn takes S and some 7 seconds.
+#   sudo sh tests/bench/run.sh [--switches ringway,io,bare] [--layout split,packed]
+#       [--traffic closed,open] [--sizes 64,1500,65226] [--turns N] [--seconds S] [--qemu]
+# --help says what these are, docs/performance.md what is measured and why. A turn takes S and some
+# 2 seconds.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)

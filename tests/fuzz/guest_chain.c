@@ -3,30 +3,12 @@
  * The chains that the hostile guest makes available: mostly plausible, now and then with one thing
  * wrong in them. What is wrong need not be known here; model.h finds out for itself.
  */
+#include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <string.h>
 
-#include "guest.h"
+#include "driver.h"
 #include "packet.h"
-
-#define LIST_MAX 320
-#define DESC_SIZE ((uint32_t)sizeof(struct vring_desc))
-
-/* A chain's descriptors in their order, before they are put anywhere. */
-struct list {
-	uint32_t count;
-	struct vring_desc descs[LIST_MAX];
-};
-
-/* How the chain is put into the ring. */
-struct placing {
-	bool indirect;
-	uint32_t direct;      /* descriptors before the table */
-	uint32_t table_bytes; /* as the descriptor of the table says */
-	uint64_t table;       /* guest-physical */
-	uint16_t head;
-	uint16_t last;        /* the chain's last descriptor in the ring */
-};
 
 /* Bytes that follow each other from this address on, across regions. */
 static uint64_t contiguous_from(const struct guest *guest, uint64_t address, uint64_t enough)
@@ -218,10 +200,9 @@ static void spoil_buffer(struct guest *guest, struct vring_desc *desc)
 	}
 }
 
-/* One lie about the indirect table. */
-static void spoil_table(struct guest *guest, struct placing *placing)
+/* One lie about the indirect table, in the descriptor that leads to it. */
+static void spoil_table(struct guest *guest, struct vring_desc *desc)
 {
-	struct vring_desc *desc = &guest->desc[placing->last];
 	uint64_t address = pick_bad_address(guest);
 
 	switch (entropy_below(guest->entropy, 6)) {
@@ -248,30 +229,13 @@ static void spoil_table(struct guest *guest, struct placing *placing)
 	}
 }
 
-/* One lie about where the chain in the ring goes on. */
-static void spoil_link(struct guest *guest, struct placing *placing)
+static struct vring_desc table_desc(const struct placing *placing)
 {
-	struct vring_desc *desc = &guest->desc[placing->last];
-
-	desc->flags |= VRING_DESC_F_NEXT;
-	switch (entropy_below(guest->entropy, 3)) {
-	case 0:
-		desc->next = placing->head;
-		break;
-	case 1:
-		desc->next = (uint16_t)(guest->size + entropy_below(guest->entropy, 4096));
-		break;
-	default:
-		desc->next = (uint16_t)entropy_below(guest->entropy, guest->size);
-	}
+	return (struct vring_desc){ .addr = placing->table, .len = placing->table_bytes,
+				    .flags = VRING_DESC_F_INDIRECT };
 }
 
-static uint16_t desc_at(const struct guest *guest, uint32_t n)
-{
-	return (uint16_t)((guest->desc_base + n * guest->desc_stride) & (guest->size - 1));
-}
-
-/* Writes the descriptors of the list from `from` on into a table that nothing aligns. */
+/* Writes the descriptors of the list that are not in the ring into a table that nothing aligns. */
 static void fill_table(struct guest *guest, const struct list *list, const struct placing *placing)
 {
 	uint64_t part;
@@ -280,12 +244,14 @@ static void fill_table(struct guest *guest, const struct list *list, const struc
 	for (uint32_t i = placing->direct; i < list->count; i++) {
 		struct vring_desc desc = list->descs[i];
 
-		if (i + 1 < list->count) {
-			desc.flags |= VRING_DESC_F_NEXT;
-			desc.next = (uint16_t)(i + 1 - placing->direct);
-		}
+		/* A table inside the table, and a good one but for that: itself. */
+		if (entropy_chance(guest->entropy, 64))
+			desc = table_desc(placing);
+		guest->driver->link(guest, &desc, i - placing->direct, true, i + 1 == list->count);
 		memcpy(to + (i - placing->direct) * DESC_SIZE, &desc, DESC_SIZE);
 	}
+	guest->table_taken = (uint32_t)(placing->table - guest->parts[PART_TABLES].guest);
+	guest->table_taken += placing->table_bytes;
 }
 
 /* Finds room for the chain, without overwriting what a tame guest has made available. */
@@ -293,16 +259,16 @@ static bool plan_placing(struct guest *guest, const struct list *list, struct pl
 {
 	const struct guest_region *tables = &guest->parts[PART_TABLES];
 	uint32_t offset = guest->table_taken + entropy_below(guest->entropy, 3);
-	uint32_t needed;
 
 	/* Now and then without having negotiated it, and nearly always where chains are long. */
-	if (guest->features >> VIRTIO_RING_F_INDIRECT_DESC & 1)
+	if (guest_has(guest, VIRTIO_RING_F_INDIRECT_DESC))
 		placing->indirect = entropy_chance(guest->entropy, 4) != (guest->habit > 16);
 	else
 		placing->indirect = entropy_chance(guest->entropy, 64);
 	placing->direct = list->count;
 	if (placing->indirect) {
 		placing->direct = 0;
+		/* In a packed ring no driver may do that (2.8.19), but who knows. */
 		if (entropy_chance(guest->entropy, 4))
 			placing->direct = entropy_below(guest->entropy, list->count);
 		placing->table_bytes = (list->count - placing->direct) * DESC_SIZE;
@@ -310,43 +276,26 @@ static bool plan_placing(struct guest *guest, const struct list *list, struct pl
 		if (offset + placing->table_bytes > tables->size)
 			return false;
 	}
-	needed = placing->direct + placing->indirect;
-	if (guest->desc_taken + needed > guest->size)
-		return false;
-	placing->head = desc_at(guest, guest->desc_taken);
-	placing->last = desc_at(guest, guest->desc_taken + needed - 1);
-	return true;
+	placing->slots = placing->direct + placing->indirect;
+	return placing->slots <= guest->driver->room(guest);
 }
 
 static void place_list(struct guest *guest, const struct list *list, const struct placing *placing)
 {
-	uint32_t needed = placing->direct + placing->indirect;
-
-	for (uint32_t i = 0; i < needed; i++) {
-		struct vring_desc *desc = &guest->desc[desc_at(guest, guest->desc_taken + i)];
-
-		if (i < placing->direct) {
-			*desc = list->descs[i];
-		} else {
-			desc->addr = placing->table;
-			desc->len = placing->table_bytes;
-			desc->flags = VRING_DESC_F_INDIRECT;
-		}
-		if (i + 1 < needed) {
-			desc->flags |= VRING_DESC_F_NEXT;
-			desc->next = desc_at(guest, guest->desc_taken + i + 1);
-		}
-	}
-	if (placing->indirect) {
+	if (placing->indirect)
 		fill_table(guest, list, placing);
-		guest->table_taken = (uint32_t)(placing->table - guest->parts[PART_TABLES].guest);
-		guest->table_taken += placing->table_bytes;
+	for (uint32_t i = 0; i < placing->slots; i++) {
+		struct vring_desc *desc = guest->driver->desc_at(guest, i);
+
+		*desc = i < placing->direct ? list->descs[i] : table_desc(placing);
+		if (i == placing->direct && entropy_chance(guest->entropy, 8))
+			spoil_table(guest, desc);
+		guest->driver->link(guest, desc, i, false, i + 1 == placing->slots);
 	}
-	guest->desc_taken += needed;
 }
 
-/* Makes one chain. Returns its head, or -1 if there is no room for it. */
-static int make_chain(struct guest *guest)
+/* Makes one chain available. False if there is no room for it. */
+static bool make_chain(struct guest *guest)
 {
 	struct entropy *entropy = guest->entropy;
 	struct placing placing;
@@ -354,56 +303,31 @@ static int make_chain(struct guest *guest)
 
 	make_list(guest, &list);
 	if (!plan_placing(guest, &list, &placing))
-		return -1;
+		return false;
 	if (guest->write == 0)
 		write_packet(guest, &list);
 	if (entropy_chance(entropy, 24))
 		spoil_buffer(guest, &list.descs[entropy_below(entropy, list.count)]);
 	place_list(guest, &list, &placing);
-	if (placing.indirect && entropy_chance(entropy, 8))
-		spoil_table(guest, &placing);
 	if (entropy_chance(entropy, 48))
-		spoil_link(guest, &placing);
-	if (entropy_chance(entropy, 1024))
-		placing.head = (uint16_t)(guest->size + entropy_below(entropy, 16));
-	return placing.head;
+		guest->driver->spoil(guest, &placing);
+	guest->driver->announce(guest, &placing);
+	return true;
 }
 
-/* An available index that cannot be true; a wild guest also tells of chains that it never made. */
-static void jump(struct guest *guest)
-{
-	if (guest->wild)
-		guest->posted = (uint16_t)(guest->posted + entropy_below(guest->entropy, 64));
-	else if (guest->size <= 4096)
-		guest->posted = (uint16_t)(guest->posted + guest->size + 1 +
-					   entropy_below(guest->entropy, 16384));
-}
-
-uint32_t guest_post(struct guest *guest, uint32_t count)
+void guest_post(struct guest *guest, uint32_t count)
 {
 	struct entropy *entropy = guest->entropy;
-	uint32_t done = 0;
 
-	if (guest->posted == guest->vq.next_used || guest->wild) {
+	if (guest->posted == virtqueue_base(&guest->vq) || guest->wild) {
 		guest->desc_taken = 0;
 		guest->table_taken = 0;
 		guest->desc_base = (uint16_t)entropy_below(entropy, guest->size);
 		guest->desc_stride = (uint16_t)(2 * entropy_below(entropy, 8) + 1);
 	}
-	while (done < count && (uint16_t)(guest->posted - guest->vq.next_used) < guest->size) {
-		int head = make_chain(guest);
-
-		if (head < 0)
-			break;
-		guest->avail->ring[guest->posted++ & (guest->size - 1)] = (uint16_t)head;
-		done++;
-	}
+	while (count > 0 && make_chain(guest))
+		count--;
 	if (entropy_chance(entropy, 512))
-		jump(guest);
-	guest->avail->flags = (uint16_t)entropy_below(entropy, 2);
-	if (guest->features >> VIRTIO_RING_F_EVENT_IDX & 1)
-		guest->avail->ring[guest->size] =
-			(uint16_t)(guest->vq.next_used - 4 + entropy_below(entropy, 16));
-	__atomic_store_n(&guest->avail->idx, guest->posted, __ATOMIC_RELEASE);
-	return done;
+		guest->driver->jump(guest);
+	guest->driver->publish(guest);
 }

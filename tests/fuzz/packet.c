@@ -84,6 +84,9 @@ uint32_t packet_make(struct entropy *entropy, uint8_t bytes[PACKET_MAX], uint32_
 	at = put_ethernet(entropy, frame, six ? 0x86dd : 0x0800);
 	at += put_ip(entropy, frame + at, six, tcp ? IPPROTO_TCP : IPPROTO_UDP);
 	frame[at + 12] = 0x50;
+	/* DHCP, whose checksums are filled. */
+	if (!tcp && entropy_chance(entropy, 8))
+		put16(frame + at + 2 * entropy_below(entropy, 2), 67 + entropy_below(entropy, 2));
 	if (kind >= 5)
 		put_offload(entropy, &vnet, at, six, tcp);
 	memcpy(bytes, &vnet, sizeof(vnet));

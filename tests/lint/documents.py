@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""docs/architecture.md exists and names only files and folders that exist."""
+"""docs/architecture.md exists and names only files and folders that exist; docs/virtio.md names only tests
+that exist, and each feature that port/features.c knows."""
 
 import re
 
@@ -10,6 +11,13 @@ DOCUMENT = "docs/architecture.md"
 # A path in backticks: with a folder, or with the suffix of a source file.
 NAME = re.compile(r"`([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_.{},*-]+)*/?)`")
 SUFFIXES = (".c", ".h", ".py", ".sh", ".md", ".json", ".build")
+
+VIRTIO = "docs/virtio.md"
+FEATURES = "lib/port/features.c"
+
+# A test in backticks, and where a feature's name is given to its bit.
+TEST = re.compile(r"`(test_\w+\.(?:py|c))::(\w+)`")
+FEATURE = re.compile(r"(?:ROW\(|\] = \")((?:VIRTIO|VHOST)\w*_F_\w+)")
 
 
 def expand(name):
@@ -36,18 +44,46 @@ def is_path(name):
     return "/" in name and ((tree.ROOT / first).is_dir() or (tree.ROOT / "lib" / first).is_dir())
 
 
-def main():
-    report = tree.Report()
-    path = tree.ROOT / DOCUMENT
-    if not path.is_file():
-        report.add(DOCUMENT, 1, "there is no such file")
-        report.finish(1)
-    for number, line in enumerate(path.read_text().split("\n"), 1):
+def check_paths(report):
+    for number, line in enumerate(lines(report, DOCUMENT), 1):
         for match in NAME.finditer(line):
             for name in expand(match.group(1)):
                 if is_path(name) and not exists(name):
                     report.add(DOCUMENT, number, f"{name} does not exist")
-    report.finish(1)
+
+
+def has_test(file, name):
+    folder, begin = {"py": ("system", "def "), "c": ("unit", "static void ")}[file.rsplit(".")[-1]]
+    path = tree.ROOT / "tests" / folder / file
+    return path.is_file() and f"\n{begin}{name}(" in path.read_text()
+
+
+def check_virtio(report):
+    text = lines(report, VIRTIO)
+    for number, line in enumerate(text, 1):
+        for match in TEST.finditer(line):
+            if not has_test(*match.groups()):
+                report.add(VIRTIO, number, f"there is no test {match.group()}")
+    rows = {line.split("|")[2].strip() for line in text if line.count("|") > 3}
+    features = FEATURE.findall((tree.ROOT / FEATURES).read_text())
+    for name in features if len(features) > 20 else ["feature in the form that this lint knows"]:
+        if name not in rows:
+            report.add(VIRTIO, 1, f"no row tells of {name}")
+
+
+def lines(report, document):
+    path = tree.ROOT / document
+    if not path.is_file():
+        report.add(document, 1, "there is no such file")
+        return []
+    return path.read_text().split("\n")
+
+
+def main():
+    report = tree.Report()
+    check_paths(report)
+    check_virtio(report)
+    report.finish(2)
 
 
 main()

@@ -21,8 +21,8 @@ def strip(line):
 
 def purpose(path, lines):
     """The comment behind the licence line, as words."""
-    begins, ends = {".c": ("/*", "*/"), ".h": ("/*", "*/"), ".py": ('"""', '"""')}.get(
-        path.suffix, ("#", None))
+    begins, ends = {".c": ("/*", "*/"), ".h": ("/*", "*/"), ".py": ('"""', '"""'),
+                    ".xml": ("<!--", "-->")}.get(path.suffix, ("#", None))
     words = []
     for number, line in enumerate(lines):
         mark = line.strip()

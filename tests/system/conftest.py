@@ -5,6 +5,7 @@ import signal
 import pytest
 
 import harness
+import matrix
 
 # The test runner ends a test that takes too long with SIGTERM: unwind, so that all is cleaned up.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -14,6 +15,15 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 def workdir():
     with harness.Workdir() as path:
         yield path
+
+
+def pytest_generate_tests(metafunc):
+    """Runs what has the fixture `rings` over the ring matrix; matrix.py says how."""
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "rings" in metafunc.fixturenames and "rings" not in given:
+        mark = metafunc.definition.get_closest_marker("over")
+        rows = matrix.rows(*mark.args, **mark.kwargs) if mark else matrix.rows(*matrix.CHOICES)
+        metafunc.parametrize("rings", rows, ids=str)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,19 +3,21 @@
 A scripted vhost-user front-end: the VMM and the guest driver of one virtio-net device.
 
 Real guests never send half a message, lie about their memory or corrupt their own rings, so the
-switch's answers to that are tested with this module. It has four layers, each usable alone:
+switch's answers to that are tested with this module. It has these layers, each usable alone:
 
   Memory     guest memory: memfd regions, addressed by guest physical address (gpa) for buffers and
              by front-end virtual address (uva) for rings, as in the protocol; the two differ always
   Vhost      one connection: any message, well-formed or not, with any descriptors
-  SplitRing  the driver side of one split virtqueue, with raw access for corruption
+  SplitRing, PackedRing   the driver side of one virtqueue, with raw access for corruption; both have
+             the methods of Ring, so that a guest works over either
+  DirtyLog   the log of written pages that a migrating VMM shares with the back-end
   Guest      a whole device on top: handshake, send frames, receive frames
 
     with Guest("/run/vm1.sock").up() as a, Guest("/run/vm2.sock").up() as b:
         a.send(ethernet(b.mac, a.mac, b"hello"))
         assert b.receive().data.endswith(b"hello")
 
-It follows the vhost-user protocol document and the virtio 1.2 specification, sections 2.7 and 5.1.
+It follows the vhost-user protocol document and the virtio 1.2 specification, sections 2.7, 2.8 and 5.1.
 """
 import collections
 import enum
@@ -54,6 +56,10 @@ class Msg(enum.IntEnum):
     SEND_RARP = 19
     NET_SET_MTU = 20
     GET_CONFIG = 24
+    POSTCOPY_ADVISE = 28
+    POSTCOPY_LISTEN = 29
+    POSTCOPY_END = 30
+    GET_INFLIGHT_FD = 31
     SET_STATUS = 39
     GET_STATUS = 40
 
@@ -89,9 +95,12 @@ LINUX = (PLAIN | F.MRG_RXBUF | F.INDIRECT_DESC | F.EVENT_IDX | HOST_OFFLOADS | G
 
 # Protocol features: MQ, LOG_SHMFD, RARP, REPLY_ACK, NET_MTU.
 PROTOCOL = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4
+PROTOCOL_CONFIG = 1 << 9
 
 NEXT, WRITE, INDIRECT = 1, 2, 4  # descriptor flags
+AVAILABLE, USED = 1 << 7, 1 << 15  # flags of a descriptor in a packed ring
 NO_INTERRUPT = NO_NOTIFY = 1  # flags of the avail and of the used ring
+EVENTS_ON, EVENTS_OFF, EVENTS_AT = 0, 1, 2  # flags of an event suppression structure
 NEEDS_CSUM, DATA_VALID = 1, 2  # flags of the network header
 GSO_NONE, GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_ECN = 0, 1, 3, 4, 0x80
 
@@ -113,10 +122,16 @@ def until(predicate, timeout, what):
     return value
 
 
-class Region:
-    """One memory region; `claim` is the size told to the back-end when it shall be a lie."""
+def pages(gpa, size):
+    """The numbers of the pages on which this lies."""
+    return range(gpa // PAGE, (gpa + size - 1) // PAGE + 1 if size else gpa // PAGE)
 
-    def __init__(self, gpa, size, uva=None, fd=None, offset=0, claim=None):
+
+class Region:
+    """One memory region; `claim` is the size told to the back-end when it shall be a lie. What the
+    guest writes to a `private` one stays with it."""
+
+    def __init__(self, gpa, size, uva=None, fd=None, offset=0, claim=None, private=False):
         self.gpa, self.size, self.offset, self.claim = gpa, size, offset, claim or size
         self.uva = gpa + UVA if uva is None else uva
         if fd is None:
@@ -125,7 +140,8 @@ class Region:
         else:
             fd = os.dup(fd)
         self.fd = fd
-        self.map = mmap.mmap(fd, size, offset=offset)
+        flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+        self.map = mmap.mmap(fd, size, flags, offset=offset)
 
     def close(self):
         self.map.close()
@@ -137,6 +153,7 @@ class Memory:
 
     def __init__(self, *regions):
         self.regions = list(regions) or [Region(0x10_0000, 32 << 20)]
+        self.written = set()  # pages that the device wrote to, as drivers found when they took chains
         self.cursor = self.regions[-1].gpa
         self.limit = self.cursor + self.regions[-1].size
 
@@ -297,14 +314,17 @@ class Vhost:
 Chain = collections.namedtuple("Chain", "ids buffers")
 
 
-class SplitRing:
-    """The driver side of a split virtqueue. A buffer is (gpa, length, flags: 0 or WRITE)."""
+class Ring:
+    """The driver side of a virtqueue of either layout, in three areas: `desc`, `avail`, which only the
+    driver writes, and `used`, which only the device writes. A buffer is (gpa, length, flags: 0 or
+    WRITE). Both layouts take as many of `free` for a chain as it has descriptors in the ring."""
 
     def __init__(self, memory, size=256, desc=None, avail=None, used=None):
-        self.memory, self.size, self.event_idx = memory, size, False
-        self.desc = memory.alloc(16 * size, 16) if desc is None else desc
-        self.avail = memory.alloc(6 + 2 * size, 2) if avail is None else avail
-        self.used = memory.alloc(6 + 8 * size, 4) if used is None else used
+        self.memory, self.size, self.event_idx, self.in_order = memory, size, False, False
+        places = {"desc": desc, "avail": avail, "used": used}
+        for name, (length, align) in self.areas().items():
+            place = places[name]
+            setattr(self, name, memory.alloc(length, align) if place is None else place)
         self.kick = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.call = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.tables = {}
@@ -312,12 +332,67 @@ class SplitRing:
 
     def reset(self):
         """As a driver that starts the device anew."""
-        for area, size in (self.desc, 16 * self.size), (self.avail, 6 + 2 * self.size), (
-                self.used, 6 + 8 * self.size):
-            self.memory.write(area, bytes(size))
+        for name, (length, _) in self.areas().items():
+            self.memory.write(getattr(self, name), bytes(length))
         self.free = collections.deque(range(self.size))
-        self.chains = {}
-        self.avail_idx = self.published = self.seen = self.kicks = 0
+        self.chains = {}  # in flight, by buffer id, in the order in which they were made available
+        self.published = self.kicks = 0
+
+    def put(self, buffers, indirect=False):
+        """Write one chain and return its id; publish() makes it visible."""
+        if not indirect:
+            return self.add([(gpa, size, flags | NEXT) for gpa, size, flags in buffers[:-1]] + buffers[-1:],
+                            buffers)
+        key = (self.free[0], len(buffers))
+        table = self.tables.get(key) or self.memory.alloc(16 * len(buffers))
+        self.tables[key] = table
+        self.fill_table(table, buffers)
+        return self.add([(table, 16 * len(buffers), INDIRECT)], buffers)
+
+    def kick_device(self):
+        self.kicks += 1
+        os.eventfd_write(self.kick, 1)
+
+    def complete(self, ident):
+        """The chain of a buffer id that the device has used; its descriptors are free again."""
+        assert ident in self.chains, f"buffer id {ident} was used, which is not in flight"
+        if self.in_order:
+            assert ident == next(iter(self.chains)), f"buffer id {ident} was used out of order"
+        chain = self.chains.pop(ident)
+        self.free.extend(chain.ids)
+        return chain
+
+    def interrupts(self):
+        """How many interrupts came since the last call."""
+        try:
+            return os.eventfd_read(self.call)
+        except BlockingIOError:
+            return 0
+
+    def close(self):
+        os.close(self.kick)
+        os.close(self.call)
+
+
+class SplitRing(Ring):
+    """A split virtqueue (2.7). The switch fills in every used element, in order or not."""
+
+    layout = "split"
+
+    def areas(self):
+        """(bytes, alignment) of each area."""
+        return {"desc": (16 * self.size, 16), "avail": (6 + 2 * self.size, 2),
+                "used": (6 + 8 * self.size, 4)}
+
+    def reset(self):
+        super().reset()
+        self.avail_idx = self.seen = 0
+
+    def move_to(self, count):
+        """As a driver that has used that many chains already; before the device is started."""
+        self.avail_idx = self.seen = self.published = count & 0xFFFF
+        self.memory.store16(self.avail + 2, self.seen)
+        self.memory.store16(self.used + 2, self.seen)
 
     # Raw access, for tests that corrupt.
     def set_desc(self, i, gpa, size, flags=0, following=0, table=None):
@@ -332,21 +407,33 @@ class SplitRing:
     def used_idx(self):
         return self.memory.load("H", self.used + 2)
 
+    # Where the device stands, as SET_VRING_BASE and GET_VRING_BASE say it.
+    def base(self):
+        return self.used_idx()
+
+    def base_after(self, count):
+        """What base() is when that many descriptors, each a chain, have been used since the reset."""
+        return count & 0xFFFF
+
+    def ahead(self):
+        """What some front-ends say instead: where the driver stands."""
+        return self.avail_idx
+
+    def used_waiting(self):
+        """How many chains the device has used that take() has not returned yet."""
+        return (self.used_idx() - self.seen) & 0xFFFF
+
     # The driver proper.
-    def put(self, buffers, indirect=False):
-        """Write one chain and return its head; publish() makes it visible."""
-        ids = [self.free.popleft() for _ in (buffers[:1] if indirect else buffers)]
-        places, table = ids, self.desc
-        if indirect:
-            places = range(len(buffers))
-            key = (ids[0], len(buffers))
-            table = self.tables.get(key) or self.memory.alloc(16 * len(buffers))
-            self.tables[key] = table
-            self.set_desc(ids[0], table, 16 * len(buffers), INDIRECT)
+    def fill_table(self, table, buffers):
         for n, (gpa, size, flags) in enumerate(buffers):
             last = n + 1 == len(buffers)
-            self.set_desc(places[n], gpa, size, flags | (0 if last else NEXT),
-                          0 if last else places[n + 1], table)
+            self.set_desc(n, gpa, size, flags if last else flags | NEXT, 0 if last else n + 1, table)
+
+    def add(self, descriptors, buffers=()):
+        """Write descriptors, whatever their flags are, each but the last followed by the next."""
+        ids = [self.free.popleft() for _ in descriptors]
+        for own, following, (gpa, size, flags) in zip(ids, [*ids[1:], 0], descriptors):
+            self.set_desc(own, gpa, size, flags, following)
         self.chains[ids[0]] = Chain(ids, buffers)
         self.set_avail(ids[0])
         return ids[0]
@@ -356,8 +443,7 @@ class SplitRing:
         old, self.published = self.published, self.avail_idx
         self.memory.store16(self.avail + 2, self.published)
         if kick or kick is None and self.wants_kick(old, self.published):
-            self.kicks += 1
-            os.eventfd_write(self.kick, 1)
+            self.kick_device()
 
     def wants_kick(self, old, new):
         if self.event_idx:
@@ -366,16 +452,14 @@ class SplitRing:
         return not self.memory.load("H", self.used) & NO_NOTIFY
 
     def take(self):
-        """The next used element as (chain, length), or None; its descriptors are free again."""
-        if self.seen == self.used_idx():
+        """The next used element as (chain, length), or None."""
+        if not self.used_waiting():
             return None
         place = self.used + 4 + 8 * (self.seen % self.size)
+        self.memory.written.update(pages(place, 8), pages(self.used + 2, 2))
         head, length = self.memory.load("I", place), self.memory.load("I", place + 4)
         self.seen = (self.seen + 1) & 0xFFFF
-        assert head in self.chains, f"used element names {head}, which is not in flight"
-        chain = self.chains.pop(head)
-        self.free.extend(chain.ids)
-        return chain, length
+        return self.complete(head), length
 
     def ask_interrupt(self, on):
         """An interrupt for the next used element, or none."""
@@ -385,16 +469,158 @@ class SplitRing:
         else:
             self.memory.store16(self.avail, 0 if on else NO_INTERRUPT)
 
-    def interrupts(self):
-        """How many interrupts came since the last call."""
-        try:
-            return os.eventfd_read(self.call)
-        except BlockingIOError:
-            return 0
+
+class PackedRing(Ring):
+    """A packed virtqueue (2.8). Positions count descriptors since the reset. What driver and device
+    say of a position is its word: the place in the ring, and in bit 15 the wrap counter, which
+    changes with each lap and is 1 in the first. Flags are the publication, so each is stored behind
+    the rest of its descriptor, by one store, and those of the first descriptor last of all."""
+
+    layout = "packed"
+
+    def areas(self):
+        """(bytes, alignment) of each area."""
+        return {"desc": (16 * self.size, 16), "avail": (4, 4), "used": (4, 4)}
+
+    def reset(self):
+        super().reset()
+        self.next = self.back = 0  # the positions to write next, and where the next used one will be
+        self.held = 0  # flags of the first descriptor that is not published yet
+        self.done = collections.deque()  # (chain, length) that the device has used
+
+    def move_to(self, count):
+        """As a driver that has used that many descriptors already; before the device is started."""
+        self.next = self.back = self.published = count
+        for position in range(count - self.size, count):  # as they were used in the last lap
+            wrap = self.word(position) >> 15
+            self.memory.store16(self.place(position) + 14, (AVAILABLE | USED) * wrap)
+
+    def word(self, position):
+        lap, place = divmod(position, self.size)
+        return place | (~lap & 1) << 15
+
+    def place(self, position):
+        return self.desc + 16 * (position % self.size)
+
+    # Raw access, for tests that corrupt.
+    def set_desc(self, i, gpa, size, flags=0, ident=0, table=None):
+        place = (self.desc if table is None else table) + 16 * i
+        self.memory.store("QIH", place, gpa & (1 << 64) - 1, size, ident)
+        self.memory.store16(place + 14, flags)
+
+    def set_event(self, area, word, flags):
+        """Fill in an event suppression structure."""
+        self.memory.store16(area, word)
+        self.memory.store16(area + 2, flags)
+
+    def flags(self, position):
+        return self.memory.load("H", self.place(position) + 14)
+
+    def available(self, position):
+        """The flags that make a descriptor available there."""
+        return AVAILABLE if self.word(position) >> 15 else USED
+
+    # Where the device stands, as SET_VRING_BASE and GET_VRING_BASE say it.
+    def base(self):
+        self.look()
+        return self.word(self.back)
+
+    def base_after(self, count):
+        """What base() is when that many descriptors have been used since the reset."""
+        return self.word(count)
+
+    def ahead(self):
+        """Where the driver stands."""
+        return self.word(self.next)
+
+    def used_waiting(self):
+        """How many chains the device has used that take() has not returned yet."""
+        self.look()
+        return len(self.done)
+
+    # The driver proper.
+    def fill_table(self, table, buffers):
+        for n, (gpa, size, flags) in enumerate(buffers):
+            self.set_desc(n, gpa, size, flags, table=table)
+
+    def add(self, descriptors, buffers=()):
+        """Write descriptors as one chain, whatever their flags are, and make all but the first of
+        what publish() did not publish yet available."""
+        ids = [self.free.popleft() for _ in descriptors]
+        for gpa, size, flags in descriptors:
+            self.memory.store("QIH", self.place(self.next), gpa & (1 << 64) - 1, size, ids[0])
+            flags |= self.available(self.next)
+            if self.next == self.published:
+                self.held = flags
+            else:
+                self.memory.store16(self.place(self.next) + 14, flags)
+            self.next += 1
+        self.chains[ids[0]] = Chain(ids, buffers)
+        return ids[0]
+
+    def publish(self, kick=None):
+        """Store the first flags; kick when the device wants it, or as the argument says."""
+        old, self.published = self.published, self.next
+        if old != self.next:
+            self.memory.store16(self.place(old) + 14, self.held)
+        if kick or kick is None and self.wants_kick(old, self.next):
+            self.kick_device()
+
+    def wants_kick(self, old, new):
+        event, flags = (self.memory.load("H", self.used + at) for at in (0, 2))
+        if self.event_idx and flags == EVENTS_AT:
+            return any(self.word(position) == event for position in range(old, new))
+        return flags != EVENTS_OFF
+
+    def look(self):
+        """Note what the device has used. In order it may return a batch of chains as one, by the id of
+        the last; the others count as used completely (2.8, "In-order use of descriptors")."""
+        while self.chains:
+            wrap = self.word(self.back) >> 15
+            flags = self.flags(self.back)
+            if flags & (AVAILABLE | USED) != (AVAILABLE | USED) * wrap:
+                break
+            place = self.place(self.back)
+            self.memory.written.update(pages(place + 8, 8))
+            ident, length = self.memory.load("H", place + 12), self.memory.load("I", place + 8)
+            while self.in_order and ident in self.chains and (first := next(iter(self.chains))) != ident:
+                chain = self.complete(first)
+                whole = sum(size for _, size, flags in chain.buffers if flags & WRITE)
+                self.note(chain, whole)
+            self.note(self.complete(ident), length)
+
+    def note(self, chain, length):
+        self.back += len(chain.ids)
+        self.done.append((chain, length))
+
+    def take(self):
+        """The next used chain as (chain, length), or None."""
+        self.look()
+        return self.done.popleft() if self.done else None
+
+    def ask_interrupt(self, on):
+        """An interrupt for the next used descriptor, or none."""
+        at = on and self.event_idx
+        self.set_event(self.avail, self.base() if at else 0,
+                       EVENTS_AT if at else EVENTS_ON if on else EVENTS_OFF)
+
+
+class DirtyLog:
+    """The log of a migration: one bit for each page of guest memory, set by the device."""
+
+    def __init__(self, memory, size=None):
+        end = max(region.gpa + region.size for region in memory.regions)
+        self.region = Region(0, size or -(-end // (8 * PAGE)))
+
+    def take(self):
+        """The numbers of the pages whose bits were set since the last call. Unlike a VMM's, this
+        loses what is set meanwhile: only while nothing is under way."""
+        data = self.region.map[:]
+        self.region.map[:] = bytes(len(data))
+        return {8 * at + bit for at, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1}
 
     def close(self):
-        os.close(self.kick)
-        os.close(self.call)
+        self.region.close()
 
 
 Vnet = collections.namedtuple("Vnet", "flags gso_type hdr_len gso_size csum_start csum_offset")
@@ -402,21 +628,32 @@ NO_OFFLOAD = Vnet(0, 0, 0, 0, 0, 0)
 Frame = collections.namedtuple("Frame", "data vnet buffers lengths queue")
 
 
+def header_size(features):
+    """Bytes of the network header (5.1.6.1)."""
+    return 12 if features & (F.VERSION_1 | F.MRG_RXBUF | F.RING_PACKED) else 10
+
+
 class Guest:
     """A device with its driver. Queue pair q is rings 2q (receive) and 2q + 1 (transmit)."""
 
     def __init__(self, path, number=1, features=LINUX, queues=1, size=256, memory=None,
-                 buffers=(2048,), posted=None, timeout=5.0):
+                 buffers=None, posted=None, start=0, timeout=5.0):
+        """buffers: the lengths of one receive chain, by default such as fit the features; posted: how
+        many chains of them up() posts; start: how many descriptors were used before."""
         self.path, self.wanted, self.queues, self.timeout = path, features, queues, timeout
         self.mac = bytes([0x52, 0x54, 0, 0, 0, number])
         self.memory = memory or Memory()
-        self.rings = [SplitRing(self.memory, size) for _ in range(2 * queues)]
-        self.shape = buffers  # the lengths of one receive chain
-        self.posted = size // len(buffers) // 2 if posted is None else posted
+        layout = PackedRing if features & F.RING_PACKED else SplitRing
+        self.rings = [layout(self.memory, size) for _ in range(2 * queues)]
+        for index, ring in enumerate(self.rings):
+            ring.receives = index % 2 == 0
+            ring.move_to(start)
+        self.shape = buffers or ((2048,) if features & F.MRG_RXBUF else (header_size(features), 9100))
+        self.posted = min(max(size // 2, 1), size // len(self.shape)) if posted is None else posted
         self.arena = self.memory.alloc(8 << 20, PAGE)
         self.arena_used = 0
         self.refill = True  # post the buffers of a received frame again
-        self.link = None
+        self.link = self.log = None
 
     # Life of the connection.
     def connect(self):
@@ -437,12 +674,12 @@ class Guest:
         link.send(Msg.SET_OWNER)
         yield "SET_OWNER"
         self.features = F(self.wanted & self.offered)
+        assert not (self.wanted ^ self.features) & F.RING_PACKED, "packed rings are not offered"
         link.send(Msg.SET_FEATURES, struct.pack("=Q", self.features))
         yield "SET_FEATURES"
         link.mem_table(self.memory.regions)
         yield "SET_MEM_TABLE"
-        modern = self.features & (F.VERSION_1 | F.MRG_RXBUF | F.RING_PACKED)
-        self.header_size = 12 if modern else 10
+        self.header_size = header_size(self.features)
         for index in range(len(self.rings)):
             yield from self.start_ring(index, base)
         if self.features & F.PROTOCOL_FEATURES:
@@ -453,9 +690,10 @@ class Guest:
     def start_ring(self, index, base=None):
         link, ring = self.link, self.rings[index]
         ring.event_idx = bool(self.features & F.EVENT_IDX)
+        ring.in_order = bool(self.features & F.IN_ORDER)
         link.vring(Msg.SET_VRING_NUM, index, ring.size)
         yield f"SET_VRING_NUM {index}"
-        number = ring.used_idx() if base is None else base(ring)
+        number = ring.base() if base is None else base(ring)
         link.vring(Msg.SET_VRING_BASE, index, number)
         yield f"SET_VRING_BASE {index}"
         link.vring_addr(index, *self.addresses(index))
@@ -482,6 +720,26 @@ class Guest:
             self.post(self.posted - len(self.rings[2 * queue].chains), queue=queue)
         return self
 
+    def give_log(self, log, claim=None, offset=0, **how):
+        word = struct.pack("=QQ", claim or log.region.size, offset)
+        return self.link.send(Msg.SET_LOG_BASE, word, fds=[log.region.fd], **how)
+
+    def start_log(self):
+        """What a VMM does when a migration begins: from here on the device notes what it writes."""
+        if self.log is None:
+            self.log = DirtyLog(self.memory)
+        self.give_log(self.log)
+        assert self.link.receive() == (Msg.SET_LOG_BASE, b"")
+        self.link.send(Msg.SET_FEATURES, struct.pack("=Q", self.features | F.LOG_ALL))
+        for index, ring in enumerate(self.rings):
+            self.link.vring_addr(index, *self.addresses(index), log=ring.used, flags=1)
+
+    def stop_log(self):
+        """What it does when the migration failed."""
+        self.link.send(Msg.SET_FEATURES, struct.pack("=Q", self.features))
+        for index in range(len(self.rings)):
+            self.link.vring_addr(index, *self.addresses(index))
+
     def stop_ring(self, index):
         return self.link.get_vring_base(index)
 
@@ -500,6 +758,8 @@ class Guest:
         for ring in self.rings:
             ring.close()
         self.memory.close()
+        if self.log:
+            self.log.close()
 
     def __enter__(self):
         return self
@@ -522,8 +782,9 @@ class Guest:
 
     def send(self, frame, vnet=NO_OFFLOAD, cuts=(), indirect=False, at=None, queue=0, publish=True,
              kick=None):
-        """One frame. cuts: lengths of the first buffers, the header's bytes included; the rest is
-        in the last. Between two buffers lies a gap, so that nobody can take them for one."""
+        """One frame. indirect: by a table, where that was negotiated. cuts: lengths of the first
+        buffers, the header's bytes included; the rest is in the last. Between two buffers lies a
+        gap, so that nobody can take them for one."""
         data = self.header(vnet) + frame
         gpa = self.place(len(data) + 64 * (len(cuts) + 1)) if at is None else at
         buffers = []
@@ -534,6 +795,9 @@ class Guest:
                 buffers.append((gpa, len(part), 0))
                 gpa += len(part) + (0 if at is not None else 64)
         ring = self.rings[2 * queue + 1]
+        indirect = indirect and bool(self.features & F.INDIRECT_DESC)
+        need = 1 if indirect else len(buffers)
+        until(lambda: self.reap() or len(ring.free) >= need, self.timeout, "room to transmit")
         ring.put(buffers, indirect)
         if publish:
             ring.publish(kick)
@@ -555,6 +819,7 @@ class Guest:
     def post(self, count=1, shape=None, queue=0, at=None, indirect=False, publish=True):
         """Receive buffers; each is poisoned, so that stray writes show."""
         ring = self.rings[2 * queue]
+        indirect = indirect and bool(self.features & F.INDIRECT_DESC)
         for _ in range(count):
             buffers = []
             for size in shape or self.shape:
@@ -592,6 +857,7 @@ class Guest:
         assert not data[length:].strip(POISON), "the device wrote beyond the used length"
         left = length
         for gpa, size, _ in chain.buffers:
+            self.memory.written.update(pages(gpa, min(size, left)))
             self.memory.write(gpa, POISON * min(size, left))
             left -= min(size, left)
         return data[:length]
@@ -608,6 +874,29 @@ class Guest:
     def drain(self):
         """All frames that are there now."""
         return list(iter(self.poll, None))
+
+
+class ListeningGuest(Guest):
+    """A device whose VMM owns the socket; the switch connects. `name` is what it binds, where that
+    is not the path by which the switch knows it."""
+
+    def __init__(self, path, number=1, name=None, **options):
+        super().__init__(path, number, **options)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(name or path)
+        self.listener.listen(4)
+
+    def connect(self):
+        self.link = Vhost.accept(self.listener, self.timeout)
+        return self
+
+    def close(self):
+        """As a VMM that ends; a second time does nothing."""
+        if self.listener.fileno() < 0:
+            return
+        super().close()
+        self.listener.close()
+        os.unlink(self.path)
 
 
 def ethernet(to, source, payload=b"", kind=0x88B5):

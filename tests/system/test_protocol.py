@@ -2,6 +2,7 @@
 """Frames through the switch: what scripted guests send is what scripted guests receive, byte for byte,
 in every shape that the virtio specification allows, and nothing that a guest cannot understand."""
 import collections
+import contextlib
 import itertools
 import os
 import random
@@ -11,15 +12,15 @@ import time
 import pytest
 
 from frontend import (BROADCAST, DATA_VALID, F, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GUEST_OFFLOADS,
-                      HOST_OFFLOADS, LINUX, NEEDS_CSUM, NO_OFFLOAD, PLAIN, Guest, Memory, Msg, Region,
-                      Vnet, ethernet, until)
+                      HOST_OFFLOADS, LINUX, NEEDS_CSUM, NO_OFFLOAD, PAGE, PLAIN, DirtyLog, Guest, Memory, Msg,
+                      Region, Vnet, ethernet, until)
 from harness import Daemon, Workdir, assert_ledgers, drops, vhost_port, wait_until
 
 NAMES = ["vm1", "vm2", "vm3"]
 SIZES = [*range(14, 20), 42, 59, 60, 64, *range(126, 131), *range(254, 259), 1500, 1514, 1518, 2034,
          2035, 2036, 2037, 2048, 4000, 4096, 8999, 9000]
 
-# What a guest may negotiate, with receive buffers to match, and its header's size.
+# What a guest may negotiate, with receive buffers to match, and its header's size in a split ring.
 GUESTS = {
     "linux": (LINUX, (2048,), 12),
     "flags": (LINUX & ~F.EVENT_IDX, (2048,), 12),
@@ -41,12 +42,14 @@ def switch():
 
 
 @pytest.fixture
-def plug(switch):
-    """A function that connects a guest to port vmN; afterwards the books must balance."""
+def plug(switch, rings):
+    """A function that connects a guest to port vmN, with rings as the matrix says; afterwards the
+    books must balance."""
     guests = []
 
-    def connect(number, **options):
-        guests.append(plugged(switch, number, **options))
+    def connect(number, features=LINUX, **options):
+        guests.append(plugged(switch, number, features=rings.features(features), **options))
+        assert guests[-1].features == guests[-1].wanted, "the switch does not offer all of it"
         return guests[-1]
 
     yield connect
@@ -164,15 +167,15 @@ PARTIAL = Vnet(NEEDS_CSUM, 0, 0, 0, 34, 16)
 
 # Ordinary traffic
 
+@pytest.mark.over("layout", "order")
 @pytest.mark.parametrize("receiver", GUESTS)
 @pytest.mark.parametrize("sender", ["linux", "legacy"])
-def test_sizes_both_ways(plug, sender, receiver):
+def test_sizes_both_ways(plug, rings, sender, receiver):
     guests = []
     for number, kind in (1, sender), (2, receiver):
         features, buffers, header = GUESTS[kind]
         guests.append(plug(number, features=features, buffers=buffers))
-        assert guests[-1].features == features, "the switch does not offer all of it"
-        assert guests[-1].header_size == header
+        assert guests[-1].header_size == (header if rings.layout == "split" else 12)
     for size in SIZES:
         for source, to in guests, guests[::-1]:
             got = carry(source, to, frame_of(size, source, to))
@@ -195,17 +198,28 @@ def test_many_frames_keep_their_order(pair):
             assert struct.unpack_from("!I", b.receive().data, 14)[0] == number
 
 
-def test_ring_sizes(switch, plug):
+SIZES_OF_RINGS = {"split": (1, 2, 4, 16, 1024, 4096, 32768),
+                  "packed": (1, 2, 3, 5, 16, 100, 1024, 4097, 32767, 32768)}
+
+
+def test_ring_sizes(switch, plug, rings):
+    """From the smallest to the largest, and over the place where their counters begin again."""
     b = plug(2)
-    for size in 2, 4, 16, 1024, 4096:
-        a = plug(1, size=size, posted=size // 2, buffers=(2048,))
-        for n in range(min(3 * size, 300)):
+    for size in SIZES_OF_RINGS[rings.layout]:
+        frames = min(3 * size, 300)
+        start = 65536 - frames // 2
+        a = plug(1, size=size, buffers=(2048,), posted=min(max(size // 2, 1), 200), start=start)
+        for n in range(frames):
             carry(a, b, frame_of(60 + n % 1000, a, b))
             carry(b, a, frame_of(60 + n % 1000, b, a))
+        a.flush()
+        for index, ring in enumerate(a.rings):
+            assert a.stop_ring(index) == ring.base() == ring.base_after(start + frames)
         a.disconnect()
         switch.wait_port(a.name, "down")
 
 
+@pytest.mark.over("layout", "order", "tables", "events")
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("size", [3000, 65000, 65495])
 def test_large_segments_pass_whole(switch, pair, version, size):
@@ -227,9 +241,10 @@ def test_large_segments_into_unmergeable_chains(plug):
     for size in 60, 1500, 4096 - 54, 4097 - 54, 20000, 65495:
         frame = transport(b, a, payload(size))
         got = carry(a, b, frame, vnet=tso() if size > 1448 else PARTIAL)
-        assert got.buffers == 1 and got.lengths == [12 + len(frame)]
+        assert got.buffers == 1 and got.lengths == [b.header_size + len(frame)]
 
 
+@pytest.mark.over("layout")
 @pytest.mark.parametrize("given", [0, 14, 128, 9999])
 def test_header_length_is_computed(pair, given):
     a, b = pair
@@ -257,6 +272,7 @@ def test_transmit_chains(pair, cuts, indirect):
         carry(a, b, frame_of(size, a, b), cuts=cuts, indirect=indirect)
 
 
+@pytest.mark.over()
 def test_legacy_header_split(plug):
     a, b = plug(1, features=F.PROTOCOL_FEATURES), plug(2)
     for cuts in (10,), (3, 7), (10, 14), (11,):
@@ -273,6 +289,7 @@ def test_long_transmit_chains(pair, pieces, indirect):
         carry(a, b, frame_of(size, a, b), cuts=cuts, indirect=indirect)
 
 
+@pytest.mark.over("layout", "order", "tables", "events")
 @pytest.mark.parametrize("indirect", [False, True])
 @pytest.mark.parametrize("shape", [(12, 2000), (5, 7, 800, 1000), (30,) * 70])
 def test_receive_chains(plug, shape, indirect):
@@ -283,6 +300,7 @@ def test_receive_chains(plug, shape, indirect):
         carry(a, b, frame_of(size, a, b))
 
 
+@pytest.mark.over("layout", "order", "tables", "events")
 @pytest.mark.parametrize("size", [64, 200, 500])
 def test_frames_span_small_receive_buffers(plug, size):
     a, b = plug(1), plug(2, buffers=(size,), posted=200)
@@ -328,6 +346,7 @@ def test_no_receive_buffers(switch, plug):
     carry(a, b)
 
 
+@pytest.mark.over("layout", "order", "tables", "events")
 def test_a_frame_that_does_not_fit_takes_no_buffers(switch, plug):
     a, b = plug(1), plug(2, buffers=(200,), posted=2)
     teach(switch, a, b)
@@ -335,7 +354,7 @@ def test_a_frame_that_does_not_fit_takes_no_buffers(switch, plug):
     a.send(frame_of(1500, a, b))
     a.flush()
     assert watch.since() == {"tx.ring_full": 1}
-    assert b.rings[0].used_idx() == b.rings[0].seen
+    assert b.rings[0].used_waiting() == 0
     for size in 60, 188, 300, 388:
         carry(a, b, frame_of(size, a, b))
 
@@ -362,17 +381,14 @@ def test_frames_without_an_ethernet_header(switch, pair, size):
 
 # Notifications
 
-@pytest.mark.parametrize("event_idx", [F.EVENT_IDX, F(0)])
-def test_attaching_raises_an_interrupt(plug, event_idx):
-    guest = plug(1, features=LINUX & ~F.EVENT_IDX | event_idx)
+def test_attaching_raises_an_interrupt(plug):
+    guest = plug(1)
     for ring in guest.rings:
         until(ring.interrupts, 2, "an interrupt for what may have been lost before the attach")
 
 
-@pytest.mark.parametrize("event_idx", [F.EVENT_IDX, F(0)])
-def test_interrupts_when_asked_and_only_then(switch, plug, event_idx):
-    features = LINUX & ~F.EVENT_IDX | event_idx
-    a, b = plug(1, features=features), plug(2, features=features)
+def test_interrupts_when_asked_and_only_then(switch, pair):
+    a, b = pair
     for ring, count in (b.rings[0], "tx_notifications"), (a.rings[1], "rx_notifications"):
         name = b.name if ring is b.rings[0] else a.name
         for _ in range(3):
@@ -408,9 +424,9 @@ def test_one_interrupt_for_a_burst(plug):
     assert 1 <= b.rings[0].interrupts() <= 4
 
 
-@pytest.mark.parametrize("event_idx", [F.EVENT_IDX, F(0)])
-def test_a_polling_switch_asks_for_no_kicks(event_idx):
-    features = LINUX & ~F.EVENT_IDX | event_idx
+@pytest.mark.over("layout", "events")
+def test_a_polling_switch_asks_for_no_kicks(rings):
+    features = rings.features(LINUX)
     with Workdir() as directory, Daemon(directory, [vhost_port(directory, name) for name in NAMES[:2]],
                                         idle="busy") as daemon:
         with plugged(daemon, 1, features=features) as a, plugged(daemon, 2, features=features) as b:
@@ -423,11 +439,10 @@ def test_a_polling_switch_asks_for_no_kicks(event_idx):
             assert [ring.kicks for ring in a.rings + b.rings] == before
 
 
-@pytest.mark.parametrize("event_idx", [F.EVENT_IDX, F(0)])
-def test_an_idle_switch_wakes_up(plug, event_idx):
+@pytest.mark.over("layout", "events")
+def test_an_idle_switch_wakes_up(pair):
     """However it sleeps: a switch that suppresses kicks looks by itself."""
-    features = LINUX & ~F.EVENT_IDX | event_idx
-    a, b = plug(1, features=features), plug(2, features=features)
+    a, b = pair
     for idle in 0.01, 0.1, 1:
         for source, to in (a, b), (b, a):
             time.sleep(idle)
@@ -436,6 +451,7 @@ def test_an_idle_switch_wakes_up(plug, event_idx):
             assert time.monotonic() - start < 0.2
 
 
+@pytest.mark.over("layout")
 def test_no_wake_up_is_lost(plug):
     """Frames at the moments when the worker falls asleep; kicks only when asked for."""
     a, b = plug(1), plug(2, features=LINUX & ~F.EVENT_IDX)
@@ -446,13 +462,16 @@ def test_no_wake_up_is_lost(plug):
             carry(source, to)
 
 
-# Offloads: what a guest says is checked, and only what the other negotiated reaches it
+# Offloads: what a guest says is checked, and only what the other negotiated reaches it. Rings have
+# little to do with that, and less with bridging.
 
+@pytest.mark.over("layout")
 def test_partial_checksum_passes(pair):
     a, b = pair
     assert carry(a, b, transport(b, a, payload(200)), vnet=PARTIAL).vnet[:1] + PARTIAL[4:] == (1, 34, 16)
 
 
+@pytest.mark.over("layout")
 def test_checksum_beyond_the_first_headers_passes(pair):
     """An inner checksum of a guest's own tunnel is as good as an outer one."""
     a, b = pair
@@ -480,6 +499,7 @@ BAD_OFFLOADS = {
 }
 
 
+@pytest.mark.over("layout")
 @pytest.mark.parametrize("case", BAD_OFFLOADS.values(), ids=BAD_OFFLOADS.keys())
 def test_bad_offloads_are_dropped(switch, pair, case):
     a, b = pair
@@ -487,6 +507,7 @@ def test_bad_offloads_are_dropped(switch, pair, case):
     refuse(switch, a, b, "bad_offload", transport(b, a, payload(size), version, protocol), vnet=vnet)
 
 
+@pytest.mark.over("layout")
 @pytest.mark.parametrize("version", [4, 6])
 def test_segments_whose_headers_are_cut_off(switch, pair, version):
     a, b = pair
@@ -496,6 +517,7 @@ def test_segments_whose_headers_are_cut_off(switch, pair, version):
             refuse(switch, a, b, "bad_offload", frame[:length], vnet=tso(version))
 
 
+@pytest.mark.over("layout")
 @pytest.mark.parametrize("missing, vnet", [(F.HOST_TSO4, tso()), (F.HOST_TSO6, tso(6)),
                                            (F.HOST_ECN, tso(ecn=GSO_ECN)), (HOST_OFFLOADS, tso()),
                                            (HOST_OFFLOADS, PARTIAL)])
@@ -505,12 +527,14 @@ def test_offloads_that_were_not_negotiated(switch, plug, missing, vnet):
            vnet=vnet)
 
 
+@pytest.mark.over("layout")
 def test_a_single_segment_is_a_plain_frame(pair):
     a, b = pair
     got = carry(a, b, transport(b, a, payload(100)), vnet=tso())
     assert got.vnet.flags == NEEDS_CSUM and got.vnet.csum_start == 34
 
 
+@pytest.mark.over("layout")
 def test_guests_cannot_vouch_for_data(pair):
     a, b = pair
     for flags in DATA_VALID, 4, 0xFE:
@@ -544,6 +568,7 @@ RECEIVERS = {
 }
 
 
+@pytest.mark.over("layout")
 @pytest.mark.parametrize("case", RECEIVERS.values(), ids=RECEIVERS.keys())
 def test_nothing_reaches_a_guest_that_did_not_negotiate_it(switch, plug, case):
     """The frame is completed or cut for it where the switch can do that, else dropped and counted."""
@@ -568,6 +593,7 @@ def test_nothing_reaches_a_guest_that_did_not_negotiate_it(switch, plug, case):
     carry(a, b)
 
 
+@pytest.mark.over("layout")
 def test_flooding_gives_each_guest_what_it_can_take(switch, plug):
     a, b, c = plug(1), plug(2), plug(3, features=LINUX & ~GUEST_OFFLOADS)
     watch = Drops(switch, c)
@@ -583,6 +609,7 @@ def test_flooding_gives_each_guest_what_it_can_take(switch, plug):
 
 # Bridging
 
+@pytest.mark.over("layout")
 def test_broadcast_and_unknown_addresses_are_flooded(switch, plug):
     guests = [plug(n) for n in (1, 2, 3)]
     for number, source in enumerate(guests):
@@ -600,6 +627,7 @@ def test_broadcast_and_unknown_addresses_are_flooded(switch, plug):
         assert all(guest.drain() == [] for guest in guests)
 
 
+@pytest.mark.over("layout")
 def test_known_addresses_are_not_flooded(switch, plug):
     a, b, c = guests = [plug(n) for n in (1, 2, 3)]
     teach(switch, *guests)
@@ -613,6 +641,7 @@ def test_known_addresses_are_not_flooded(switch, plug):
     assert c.drain() == []
 
 
+@pytest.mark.over("layout")
 def test_an_address_moves_with_its_guest(switch, plug):
     a, b, c = guests = [plug(n) for n in (1, 2, 3)]
     teach(switch, *guests)
@@ -630,6 +659,7 @@ def test_an_address_moves_with_its_guest(switch, plug):
     wait_until(lambda: table(switch)[b.mac.hex(":")] == b.name, 5, "the address moved back")
 
 
+@pytest.mark.over("layout")
 def test_frames_that_no_bridge_forwards(switch, plug):
     a, b, c = guests = [plug(n) for n in (1, 2, 3)]
     teach(switch, *guests)
@@ -691,7 +721,169 @@ def test_flows_spread_over_enabled_queues(switch, plug):
             assert spread(b, 64) == expected
 
 
+@pytest.mark.over("layout")
 def test_one_pair_of_a_port_that_has_two(pair):
     a, b = pair
     flows(a, b)
     assert spread(b, 64) == {0}
+
+
+def enable(guest, on, *rings):
+    for index in rings:
+        guest.link.vring(Msg.SET_VRING_ENABLE, index, on)
+    guest.link.sync()
+
+
+def shown(switch, guest, index):
+    ring = switch.port(guest.name)["rings"][index]
+    return ring["enabled"], ring["state"]
+
+
+@pytest.mark.over("layout")
+def test_a_transmit_ring_that_is_switched_off_is_emptied(switch, plug):
+    """Its frames would leave minutes later otherwise. Nobody else notices."""
+    a, b = plug(1, features=LINUX | F.MQ, queues=2), plug(2)
+    teach(switch, a, b)
+    assert shown(switch, a, 3) == (True, "attached")
+    watch = Drops(switch, a)
+    start = time.monotonic()
+    enable(a, 0, 2, 3)
+    for number in range(10):
+        a.send(frame_of(100, a, b, number), queue=1)
+    carry(a, b)
+    a.flush()
+    assert time.monotonic() - start > 0.1
+    assert watch.since() == {"rx.disabled": 10}
+    assert b.drain() == [] and shown(switch, a, 3) == (False, "attached")
+    assert "switched it off" in switch.port(a.name)["rings"][3]["reason"]
+    assert shown(switch, a, 2) == (False, "detached") and shown(switch, a, 1) == (True, "attached")
+    # It stays so when it is attached anew, and goes on when it is switched on.
+    a.link.eventfd(Msg.SET_VRING_CALL, 3, a.rings[3].call)
+    a.link.sync()
+    a.send(frame_of(100, a, b, 10), queue=1)
+    a.flush()
+    assert watch.since() == {"rx.disabled": 11}
+    enable(a, 1, 2, 3)
+    assert shown(switch, a, 3) == (True, "attached")
+    carry(a, b, queue=1)
+    assert watch.since() == {"rx.disabled": 11}
+    flows(b, a)
+    assert spread(a, 64) == {0, 1}
+
+
+@pytest.mark.over("layout")
+def test_rings_that_are_switched_off_to_be_stopped_lose_nothing(switch, plug):
+    a, b = plug(1, features=LINUX | F.MQ, queues=2), plug(2)
+    teach(switch, a, b)
+    for _ in range(20):
+        watch = Drops(switch, a)
+        start = time.monotonic()
+        enable(a, 0, 3)
+        for number in range(5):
+            a.send(frame_of(100, a, b, number), queue=1)
+        base = a.stop_ring(3)
+        if time.monotonic() - start < 0.1:
+            break
+        a.restart_ring(3)
+        enable(a, 1, 3)
+        a.flush()
+        b.drain()
+    assert time.monotonic() - start < 0.1, "never fast enough"
+    assert base == a.rings[3].base() and watch.since() == {}
+    # Started again, but still off: it was not on since, and is left alone.
+    a.restart_ring(3)
+    while time.monotonic() - start < 0.3:
+        carry(b, a)
+    assert len(a.rings[3].chains) == 5 and watch.since() == {}
+    enable(a, 1, 3)
+    for number in range(5):
+        assert b.receive().data == frame_of(100, a, b, number)
+
+
+# The dirty log; test_faults.py looks at each page
+
+def log_all(guest):
+    guest.link.send(Msg.SET_FEATURES, struct.pack("=Q", guest.features | F.LOG_ALL))
+    guest.link.sync()
+
+
+def test_the_log_is_switched_on_and_off_under_traffic(switch, plug):
+    a, b = plug(1), plug(2)
+    teach(switch, a, b)
+    for _ in range(10):
+        for on in True, False:
+            for number in range(50):
+                a.send(frame_of(500, a, b, number))
+            b.start_log() if on else b.stop_log()
+            b.link.sync()
+            a.flush()
+            b.drain()
+            until(lambda: shown(switch, b, 0)[1] == shown(switch, b, 1)[1] == "attached", 2, "attached")
+            assert switch.port(b.name)["memory"]["dirty_log"] is on
+            b.log.take()
+            b.memory.written.clear()
+            for size in 60, 1500, 8900:
+                carry(a, b, frame_of(size, a, b))
+                carry(b, a)
+            b.flush()
+            logged = b.log.take()
+            assert len(b.memory.written) > 3
+            assert b.memory.written <= logged if on else logged == set()
+
+
+BAD_LOGS = {
+    "offset": (dict(offset=PAGE), "does not begin where its file does"),
+    "a long offset": (dict(offset=(1 << 64) - PAGE), "does not begin where its file does"),
+    "longer than its file": (dict(claim=PAGE + 1), "larger than its file"),
+    "much longer": (dict(claim=1 << 62), "larger than its file"),
+}
+
+
+@pytest.mark.over("layout")
+@pytest.mark.parametrize("case", BAD_LOGS)
+def test_logs_that_are_refused(switch, plug, case):
+    how, said = BAD_LOGS[case]
+    a, b = plug(1), plug(2)
+    teach(switch, a, b)
+    b.start_log()
+    with contextlib.closing(DirtyLog(b.memory, PAGE)) as bad:
+        assert b.give_log(bad, need_reply=True, **how) != 0
+        b.log.take()
+        carry(a, b)
+        assert b.log.take(), "the old log is used on"
+        b.give_log(bad, **how)
+    assert b.link.closed()
+    switch.wait_port(b.name, "down")
+    assert said in switch.port(b.name)["connection"]["last_disconnect"]["reason"]
+
+
+@pytest.mark.over("layout")
+def test_a_log_that_is_wanted_and_not_there(switch, plug):
+    a, b = plug(1), plug(2)
+    teach(switch, a, b)
+    log_all(b)
+    assert "given none" in switch.wait_port(b.name, "down")["reason"]
+    b.start_log()
+    switch.wait_port(b.name, "up")
+    carry(a, b)
+
+
+@pytest.mark.parametrize("rest", [0, PAGE])
+def test_a_log_that_is_truncated(switch, plug, rest):
+    """It costs its own port. What stands for the guest's pages lies beyond the rest of the file."""
+    a, b, c = plug(1), plug(2, memory=Memory(Region(0x4000_0000, 32 << 20))), plug(3)
+    teach(switch, a, b, c)
+    b.start_log()
+    b.link.sync()
+    wait_until(lambda: switch.port(b.name)["state"] == "up", 2, "it is up again")
+    carry(a, b)
+    os.ftruncate(b.log.region.fd, rest)
+    a.send(frame_of(100, a, b))
+    assert "memory_fault" in switch.wait_port(b.name, "down")["reason"]
+    for _ in range(10):
+        carry(a, c)
+        carry(c, a)
+    b.disconnect()
+    switch.wait_port(b.name, "down")
+    again = plug(2)
+    carry(a, again)

@@ -93,10 +93,21 @@ static int shut_down(struct call *call, const void *params, json_t **result, str
 	return echo(call, params, result, err);
 }
 
+static int who(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	const struct call_peer *peer = call_peer(call);
+
+	(void)params;
+	(void)err;
+	*result = json_pack("[i, i, i]", (int)peer->pid, (int)peer->uid, (int)peer->gid);
+	return 0;
+}
+
 static const struct method methods[] = {
 	{ "echo", "its parameter, or so many bytes", echo_params, sizeof(struct echo), echo },
 	{ "keep", "answers later", NULL, 0, keep },
 	{ "release", "answers all that were kept", NULL, 0, release },
+	{ "who", "pid, uid and gid of who asks", NULL, 0, who },
 	{ "shutdown", "stops the loop", echo_params, sizeof(struct echo), shut_down },
 	{ NULL }
 };

@@ -38,8 +38,8 @@ extern struct server_fixture fixture;
 
 /*
  * Methods: `echo` {value, bytes} answers value, or a string of so many bytes; `keep` answers when
- * `release` is called, which answers how many it released; `shutdown` is an echo that stops the
- * loop.
+ * `release` is called, which answers how many it released; `who` answers who asks, as [pid, uid,
+ * gid]; `shutdown` is an echo that stops the loop.
  */
 extern const struct method *const server_fixture_tables[];
 extern const char keep_request[];

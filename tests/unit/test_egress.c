@@ -12,73 +12,7 @@
 #include <cmocka.h>
 
 #include "rig.h"
-
-/* A frame in the worker's burst, as forwarding leaves it. */
-static struct frame *add(struct rig *rig, const uint8_t *bytes, uint32_t length)
-{
-	struct burst *burst = rig->worker->burst;
-	struct frame *frame = &burst->frames[burst->count++];
-
-	memset(frame, 0, sizeof(*frame));
-	frame->segments = 1;
-	frame->length = length;
-	frame->head_length = (uint16_t)(length < FRAME_HEAD_PLAIN ? length : FRAME_HEAD_PLAIN);
-	memcpy(frame->head, bytes, frame->head_length);
-	if (length > frame->head_length) {
-		struct view *view = &burst->views[burst->view_count++];
-
-		*view = (struct view){ bytes + frame->head_length, length - frame->head_length };
-		frame->views = view;
-		frame->view_count = 1;
-	}
-	return frame;
-}
-
-static void stage(struct rig *rig, struct frame *frame, uint16_t port)
-{
-	struct forward *forward = &rig->worker->forward;
-
-	if (forward->stages[port].count == 0)
-		forward->staged[forward->staged_count++] = port;
-	forward->stages[port].frames[forward->stages[port].count++] = frame;
-}
-
-/* A frame whose first payload byte is a mark, staged for a port. */
-static struct frame *send_marked(struct rig *rig, uint16_t port, uint8_t mark, uint32_t length)
-{
-	struct frame *frame;
-
-	packet_ethernet(rig->bytes, rig_mac(port), rig_mac(99), length);
-	rig->bytes[14] = mark;
-	frame = add(rig, rig->bytes, length);
-	stage(rig, frame, port);
-	return frame;
-}
-
-static void send_burst(struct rig *rig)
-{
-	egress_burst(rig->worker, rig->snapshot);
-	assert_int_equal(rig->worker->forward.staged_count, 0);
-	for (uint16_t i = 0; i < rig->port_count; i++)
-		assert_int_equal(rig->worker->forward.stages[i].count, 0);
-	burst_reset(rig->worker->burst);
-}
-
-static struct tx_counters counters_of(struct rig *rig, uint16_t port)
-{
-	struct port_counters sum;
-
-	port_sum_counters(rig->ports[port], &sum);
-	assert_int_equal(sum.tx.offered, sum.tx.packets + rig_dropped(sum.tx.dropped));
-	return sum.tx;
-}
-
-static void check_marks(struct rig *rig, uint16_t port, const char *marks)
-{
-	assert_int_equal(memory_counts(rig->ports[port], 0).kept, strlen(marks));
-	for (uint32_t i = 0; marks[i] != '\0'; i++)
-		assert_int_equal(memory_sent(rig->ports[port], 0, i)->bytes[14], marks[i]);
-}
+#include "stage.h"
 
 static void delivers(void **state)
 {
@@ -104,56 +38,6 @@ static void delivers(void **state)
 	assert_int_equal(counters.packets, 1);
 	assert_int_equal(counters.segments, 4);
 	assert_int_equal(counters_of(rig, 0).offered, 0);
-	rig_free(rig);
-}
-
-static void refuses_what_was_not_negotiated(void **state)
-{
-	static const uint16_t only[] = { 0 };
-	struct rig *rig = rig_new(2, 1);
-	struct tx_counters counters;
-
-	(void)state;
-	/* A flooded frame meets receivers that differ. */
-	memory_connect(rig->ports[0], only, 1, NEEDS_CHECKSUM);
-	memory_connect(rig->ports[1], only, 1, NEEDS_ALL);
-	for (unsigned int i = 0; i < 5; i++) {
-		static const uint8_t needs[] = { 0, NEEDS_CHECKSUM | NEEDS_TSO4, NEEDS_CHECKSUM,
-						 NEEDS_UFO | NEEDS_CHECKSUM, 0 };
-		struct frame *frame = send_marked(rig, 0, (uint8_t)('a' + i), 60);
-
-		frame->needs = needs[i];
-		stage(rig, frame, 1);
-	}
-	send_burst(rig);
-	check_marks(rig, 0, "ace");
-	check_marks(rig, 1, "abcde");
-	counters = counters_of(rig, 0);
-	assert_int_equal(counters.offered, 5);
-	assert_int_equal(counters.packets, 3);
-	assert_int_equal(counters.bytes, 180);
-	assert_int_equal(counters.dropped[DROP_BAD_OFFLOAD], 2);
-	assert_int_equal(counters_of(rig, 1).packets, 5);
-	rig_free(rig);
-}
-
-static void each_offload_by_itself(void **state)
-{
-	static const uint16_t only[] = { 0 };
-	struct rig *rig = rig_new(1, 1);
-
-	(void)state;
-	for (unsigned int bit = 0; bit < 5; bit++) {
-		uint8_t need = (uint8_t)(1u << bit);
-
-		memory_connect(rig->ports[0], only, 1, (uint8_t)(NEEDS_ALL & ~need));
-		send_marked(rig, 0, 'n', 60)->needs = need;
-		send_marked(rig, 0, 'y', 60)->needs = NEEDS_ALL & (uint8_t)~need;
-		send_burst(rig);
-		check_marks(rig, 0, "y");
-		memory_forget(rig->ports[0], 0);
-		assert_int_equal(counters_of(rig, 0).dropped[DROP_BAD_OFFLOAD], bit + 1);
-	}
 	rig_free(rig);
 }
 
@@ -240,6 +124,83 @@ static void too_long(void **state)
 	assert_int_equal(counters.packets, 3);
 	assert_int_equal(counters.dropped[DROP_TOO_LONG], 2);
 	assert_int_equal(counters.dropped[DROP_RING_FULL], 2);
+	rig_free(rig);
+}
+
+/* A port that is switched off gets nothing, whether or not anybody is there. */
+static void switched_off(void **state)
+{
+	struct rig *rig = rig_new(2, 1);
+
+	(void)state;
+	rig->snapshot->ports[0].enabled = false;
+	send_marked(rig, 0, 'a', 60);
+	send_marked(rig, 0, 'b', 60)->needs = NEEDS_UFO;
+	send_marked(rig, 1, 'c', 60);
+	send_burst(rig);
+	memory_connect(rig->ports[0], NULL, 0, 0);
+	send_marked(rig, 0, 'd', 60);
+	send_burst(rig);
+	check_marks(rig, 0, "");
+	check_marks(rig, 1, "c");
+	assert_int_equal(counters_of(rig, 0).offered, 3);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_DISABLED], 3);
+	rig_free(rig);
+}
+
+/* ---- MTU ---- */
+
+static void mtu(void **state)
+{
+	static const struct {
+		uint16_t tags[3];
+		uint32_t length;
+		bool passes;
+	} cases[] = {
+		{ { 0 }, 60, true },
+		{ { 0 }, 1514, true },
+		{ { 0 }, 1515, false },
+		{ { 0 }, 9000, false },
+		{ { 0x8100 }, 1518, true },
+		{ { 0x8100 }, 1519, false },
+		{ { 0x88a8 }, 1518, true },
+		{ { 0x88a8, 0x8100 }, 1522, true },
+		{ { 0x8100, 0x8100 }, 1522, true },
+		{ { 0x88a8, 0x8100 }, 1523, false },
+		/* The third is payload, and so is what only looks like a tag further in. */
+		{ { 0x88a8, 0x8100, 0x8100 }, 1522, true },
+		{ { 0x88a8, 0x8100, 0x8100 }, 1526, false },
+		{ { 0x0800, 0x8100 }, 1515, false },
+		{ { 0x9100 }, 1515, false },
+	};
+	struct rig *rig = rig_new(2, 1);
+	uint64_t passed = 0, dropped = 0;
+
+	(void)state;
+	rig->snapshot->ports[0].max_length = 1514;
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct frame *frame;
+
+		packet_ethernet(rig->bytes, rig_mac(0), rig_mac(1), cases[i].length);
+		for (unsigned int tag = 0; tag < 3 && cases[i].tags[tag] != 0; tag++)
+			packet_put16(rig->bytes + 12 + 4 * tag, cases[i].tags[tag]);
+		frame = add(rig, rig->bytes, cases[i].length);
+		stage(rig, frame, 0);
+		stage(rig, frame, 1); /* the limit is port 0's alone */
+		send_burst(rig);
+		passed += cases[i].passes;
+		dropped += !cases[i].passes;
+		assert_int_equal(counters_of(rig, 0).packets, passed);
+		assert_int_equal(counters_of(rig, 0).dropped[DROP_MTU], dropped);
+		assert_int_equal(counters_of(rig, 1).packets, passed + dropped);
+	}
+	/* One that is too large does not hold up its neighbours. */
+	send_marked(rig, 0, 'x', 60);
+	send_marked(rig, 0, 'y', 1515);
+	send_marked(rig, 0, 'z', 60);
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).packets, passed + 2);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_MTU], dropped + 1);
 	rig_free(rig);
 }
 
@@ -434,8 +395,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(delivers),
-		cmocka_unit_test(refuses_what_was_not_negotiated),
-		cmocka_unit_test(each_offload_by_itself),
+		cmocka_unit_test(switched_off),
+		cmocka_unit_test(mtu),
 		cmocka_unit_test(not_connected),
 		cmocka_unit_test(connection_is_lost),
 		cmocka_unit_test(ring_full),

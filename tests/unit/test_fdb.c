@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bridge/fdb.c and fdb.h: learning, moving, ageing, giving way; readers that race with the writer.
- * test_learner.c has the rings on which workers post addresses.
+ * bridge/fdb.c and fdb.h: learning, moving, ageing, giving way, static entries; readers that race
+ * with the writer. test_learner.c has the rings on which workers post addresses.
  */
 #include "bridge/fdb.h"
 
@@ -305,6 +305,108 @@ static void static_entries_do_not_give_way(void **state)
 	fdb_free(fdb);
 }
 
+static void fixes(void **state)
+{
+	struct fdb *fdb = table(64, 10);
+	const fdb_key_t known = key_of(1, 0), fresh = key_of(2, 0), hole = key_of(3, 0);
+
+	(void)state;
+	fdb_learn(fdb, known, 1, 0);
+	assert_int_equal(fdb_fix(fdb, known, 2, 0), 0);
+	assert_int_equal(fdb_fix(fdb, fresh, 3, 0), 0);
+	assert_int_equal(fdb_fix(fdb, hole, FDB_BLACKHOLE, 0), 0);
+	assert_int_equal(fdb->entries, 3);
+	/* They neither move nor age. */
+	assert_int_equal(fdb_learn(fdb, known, 9, 5), 0);
+	assert_int_equal(fdb_learn(fdb, fresh, 9, 5), 0);
+	assert_int_equal(fdb_learn(fdb, hole, 9, 5), 0);
+	fdb_age(fdb, 1000, fdb->mask + 1);
+	assert_int_equal(fdb_lookup(fdb, known), 2);
+	assert_int_equal(fdb_lookup(fdb, fresh), 3);
+	assert_int_equal(fdb_lookup(fdb, hole), FDB_BLACKHOLE);
+	assert_int_equal(fdb->entries, 3);
+	/* Only when they are told to. */
+	assert_int_equal(fdb_fix(fdb, known, 4, 0), 0);
+	assert_int_equal(fdb_fix(fdb, hole, 5, 0), 0);
+	assert_int_equal(fdb_lookup(fdb, known), 4);
+	assert_int_equal(fdb_lookup(fdb, hole), 5);
+	assert_int_equal(fdb->entries, 3);
+	fdb_free(fdb);
+}
+
+static void fixes_in_the_place_of_what_was_learned(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	fdb_key_t keys[12];
+
+	(void)state;
+	rivals(fdb, keys, 12);
+	for (unsigned int i = 0; i < 10; i++)
+		fdb_learn(fdb, keys[i], 1, 0);
+	for (unsigned int i = 0; i < 10; i++)
+		assert_int_equal(fdb_fix(fdb, keys[i < 5 ? i : i + 2], 2, 0), 0);
+	assert_int_equal(fdb->entries, 10);
+	/* Now only static ones are there, and these do not give way. */
+	assert_int_equal(fdb_fix(fdb, keys[5], 2, 0), -ENOSPC);
+	assert_int_equal(fdb_lookup(fdb, keys[5]), FDB_NO_PORT);
+	for (unsigned int i = 0; i < 12; i++)
+		if (i != 5 && i != 6)
+			assert_int_equal(fdb_lookup(fdb, keys[i]), 2);
+	fdb_free(fdb);
+}
+
+static void removes(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	const fdb_key_t fixed = key_of(1, 0), learned = key_of(2, 0);
+
+	(void)state;
+	assert_int_equal(fdb_remove(fdb, fixed), -ENOENT);
+	fdb_fix(fdb, fixed, 1, 0);
+	fdb_learn(fdb, learned, 1, 0);
+	assert_int_equal(fdb_remove(fdb, learned), 0);
+	assert_int_equal(fdb_lookup(fdb, learned), FDB_NO_PORT);
+	assert_int_equal(fdb_remove(fdb, learned), -ENOENT);
+	assert_int_equal(fdb_remove(fdb, fixed), 0);
+	assert_int_equal(fdb_lookup(fdb, fixed), FDB_NO_PORT);
+	assert_int_equal(fdb->entries, 0);
+	/* What comes in the place of a static entry is not static itself. */
+	fdb_learn(fdb, fixed, 2, 0);
+	fdb_learn(fdb, fixed, 3, 0);
+	assert_int_equal(fdb_lookup(fdb, fixed), 3);
+	/* An address in another VLAN is another one. */
+	assert_int_equal(fdb_remove(fdb, key_of(1, 1)), -ENOENT);
+	assert_int_equal(fdb->entries, 1);
+	fdb_free(fdb);
+}
+
+static void flushes(void **state)
+{
+	struct fdb *fdb = table(1024, 300);
+
+	(void)state;
+	for (uint64_t i = 0; i < 600; i++)
+		fdb_learn(fdb, random_key(i), (uint16_t)(i % 3), 0);
+	for (uint64_t i = 0; i < 30; i++)
+		fdb_fix(fdb, random_key(i), (uint16_t)(i % 3), 0);
+	fdb_fix(fdb, random_key(1000), FDB_BLACKHOLE, 0);
+	assert_int_equal(fdb_flush(fdb, 1), 190);
+	assert_int_equal(fdb->entries, 411);
+	for (uint64_t i = 0; i < 600; i++)
+		assert_int_equal(fdb_lookup(fdb, random_key(i)),
+				 i >= 30 && i % 3 == 1 ? FDB_NO_PORT : i % 3);
+	assert_int_equal(fdb_flush(fdb, 1), 0);
+	assert_int_equal(fdb_flush(fdb, FDB_NO_PORT), 380);
+	assert_int_equal(fdb->entries, 31);
+	for (uint64_t i = 0; i < 30; i++)
+		assert_int_equal(fdb_lookup(fdb, random_key(i)), i % 3);
+	assert_int_equal(fdb_lookup(fdb, random_key(1000)), FDB_BLACKHOLE);
+	/* A port that is gone leaves no static entries either. */
+	fdb_forget_port(fdb, 1);
+	assert_int_equal(fdb->entries, 21);
+	fdb_free(fdb);
+}
+
 /*
  * Full buckets push an entry to the other bucket where it may stand, with all that belongs to it.
  */
@@ -555,6 +657,10 @@ int main(void)
 		cmocka_unit_test(the_first_bucket_is_preferred),
 		cmocka_unit_test(the_greediest_gives_way),
 		cmocka_unit_test(static_entries_do_not_give_way),
+		cmocka_unit_test(fixes),
+		cmocka_unit_test(fixes_in_the_place_of_what_was_learned),
+		cmocka_unit_test(removes),
+		cmocka_unit_test(flushes),
 		cmocka_unit_test(full_buckets_make_room),
 		cmocka_unit_test(never_more_than_its_capacity),
 		cmocka_unit_test(typical_addresses_fit),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * port/features.c: what virtio's feature bits (virtio 1.2, 5.1.3 and 6) allow of frames, and their
- * names.
+ * port/features.c: what virtio's feature bits (virtio 1.2, 5.1.3 and 6) allow of frames, which ones
+ * a switch takes away, and their names.
  */
 #include "port/features.h"
 
@@ -18,7 +18,8 @@
 enum bit {
 	CSUM = 0, GUEST_CSUM = 1, LEGACY_GSO = 6, GUEST_TSO4 = 7, GUEST_TSO6 = 8, GUEST_ECN = 9,
 	GUEST_UFO = 10, HOST_TSO4 = 11, HOST_TSO6 = 12, HOST_ECN = 13, HOST_UFO = 14,
-	MRG_RXBUF = 15, MQ = 22, EVENT_IDX = 29, VERSION_1 = 32, PACKED = 34,
+	MRG_RXBUF = 15, MQ = 22, INDIRECT = 28, EVENT_IDX = 29, VERSION_1 = 32, PACKED = 34,
+	IN_ORDER = 35,
 };
 
 #define BIT(number) (1ull << (number))
@@ -74,6 +75,47 @@ static void what_a_driver_accepts(void **state)
 		assert_int_equal(features_accepts(rows[i].features), rows[i].needs);
 }
 
+static void switches_take_bits_away(void **state)
+{
+	static const uint64_t tso = BIT(LEGACY_GSO) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) |
+				    BIT(HOST_TSO4) | BIT(HOST_TSO6);
+	static const uint64_t ecn = BIT(GUEST_ECN) | BIT(HOST_ECN);
+	static const uint64_t ufo = BIT(GUEST_UFO) | BIT(HOST_UFO);
+	static const struct feature_switches on = { true, true, true, true, true,
+						     true, true, true, true };
+	struct feature_switches off = on;
+
+	(void)state;
+	assert_int_equal(features_switched_off(&on), 0);
+	off.checksum = false;
+	assert_int_equal(features_switched_off(&off),
+			 BIT(CSUM) | BIT(GUEST_CSUM) | tso | ecn | ufo);
+	off = on;
+	off.tso = false;
+	assert_int_equal(features_switched_off(&off), tso | ecn);
+	off = on;
+	off.ufo = false;
+	assert_int_equal(features_switched_off(&off), ufo);
+	off = on;
+	off.ecn = false;
+	assert_int_equal(features_switched_off(&off), ecn);
+	off = on;
+	off.mergeable = false;
+	assert_int_equal(features_switched_off(&off), BIT(MRG_RXBUF));
+	off = on;
+	off.event_index = false;
+	assert_int_equal(features_switched_off(&off), BIT(EVENT_IDX));
+	off = on;
+	off.indirect = false;
+	assert_int_equal(features_switched_off(&off), BIT(INDIRECT));
+	off = on;
+	off.packed = false;
+	assert_int_equal(features_switched_off(&off), BIT(PACKED));
+	off = on;
+	off.in_order = false;
+	assert_int_equal(features_switched_off(&off), BIT(IN_ORDER));
+}
+
 static void bits_have_names(void **state)
 {
 	json_t *list = features_to_json(BIT(CSUM) | BIT(MRG_RXBUF) | BIT(MQ) | BIT(VERSION_1) |
@@ -105,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_driver_may_send),
 		cmocka_unit_test(what_a_driver_accepts),
+		cmocka_unit_test(switches_take_bits_away),
 		cmocka_unit_test(bits_have_names),
 	};
 

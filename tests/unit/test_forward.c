@@ -47,7 +47,7 @@ static int setup(void **state)
 	for (uint16_t i = 0; i < PORTS; i++) {
 		if (i == 5)
 			continue;
-		fixture->facts[i].present = true;
+		fixture->facts[i] = (struct forward_port){ .present = true, .enabled = true };
 		fixture->flood[fixture->table.flood_count++] = i;
 	}
 	fixture->forward = (struct forward){ .table = &fixture->table, .learner = fixture->learner,
@@ -307,6 +307,30 @@ static void dropped_before(void **state)
 	assert_int_equal(fixture->learner->head, 0);
 }
 
+/* Nothing is sent and nothing is learned; what was wrong before keeps its reason. */
+static void from_a_disabled_port(void **state)
+{
+	struct fixture *fixture = *state;
+	struct frame *wrong;
+
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
+	fixture->facts[1].enabled = false;
+	add(fixture, host(2), host(1));
+	add(fixture, BROADCAST, host(3));
+	wrong = add(fixture, host(2), host(1));
+	frame_drop(wrong, DROP_MALFORMED);
+	forward(fixture, 1);
+	assert_int_equal(fixture->counters.dropped[DROP_DISABLED], 2);
+	assert_int_equal(fixture->counters.dropped[DROP_MALFORMED], 1);
+	assert_int_equal(fixture->forward.staged_count, 0);
+	assert_int_equal(fixture->learner->head, 0);
+	next_burst(fixture);
+	/* Others may send to it: what becomes of that is egress's matter. */
+	add(fixture, BROADCAST, host(2));
+	forward(fixture, 2);
+	assert_int_equal(fixture->stages[1].count, 1);
+}
+
 static void nobody_else(void **state)
 {
 	struct fixture *fixture = *state;
@@ -437,6 +461,7 @@ int main(void)
 		TEST(bad_source),
 		TEST(too_short),
 		TEST(dropped_before),
+		TEST(from_a_disabled_port),
 		TEST(nobody_else),
 		TEST(learns),
 		TEST(neighbours),

@@ -83,6 +83,19 @@ static void holds(void **state)
 	assert_false(guest_memory_holds(&memory, NULL, 1));
 }
 
+/* The way back, for the dirty log. */
+static void addresses(void **state)
+{
+	(void)state;
+	assert_int_equal(guest_memory_address(&memory, first), 0x10000);
+	assert_int_equal(guest_memory_address(&memory, first + 0xfff), 0x10fff);
+	assert_int_equal(guest_memory_address(&memory, second), 0x11000);
+	assert_int_equal(guest_memory_address(&memory, second + 0x1fff), 0x12fff);
+	assert_int_equal(guest_memory_address(&memory, last + 0xff), UINT64_MAX);
+	assert_int_equal(guest_memory_address(&memory, &memory), 0);
+	assert_int_equal(guest_memory_address(&memory, NULL), 0);
+}
+
 /*
  * A region that starts below the end of addresses and goes on at 0 is the VMM's folly, yet no harm.
  */
@@ -118,7 +131,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parts),           cmocka_unit_test(outside),
 		cmocka_unit_test(wholes),          cmocka_unit_test(holds),
-		cmocka_unit_test(wrapping_region), cmocka_unit_test(empty),
+		cmocka_unit_test(addresses),       cmocka_unit_test(wrapping_region),
+		cmocka_unit_test(empty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,8 @@
  */
 #include "rpc/method.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -109,6 +112,20 @@ static int big(struct call *call, const void *params, json_t **result, struct er
 	return 0;
 }
 
+/* Answers with the parameters that it got, and with who asked. */
+static int mirror(struct call *call, const void *params, json_t **result, struct error *err)
+{
+	const json_t *object = params;
+	const struct call_peer *peer = call_peer(call);
+
+	handled++;
+	if (json_object_get(object, "fail") != NULL)
+		return error_set(err, ERROR_BUSY, EBUSY, "it is\nbusy");
+	*result = json_pack("{s:O, s:[i, i, i]}", "params", object, "peer", (int)peer->pid,
+			    (int)peer->uid, (int)peer->gid);
+	return 0;
+}
+
 static const struct method first_table[] = {
 	{ "subtract", "a difference", subtract_params, sizeof(struct subtract), subtract },
 	{ "nothing", "true", NULL, 0, nothing },
@@ -121,6 +138,10 @@ static const struct method second_table[] = {
 	{ "later", "a kept call", subtract_params, sizeof(struct subtract), later },
 	{ "at_once", "done before the handler returns", NULL, 0, at_once },
 	{ "big", "1 MiB", NULL, 0, big },
+	{ "mirror", "its parameters", NULL, 0, mirror, .whole = true },
+	{ "thing.set", "a change", NULL, 0, mirror, .whole = true, .changes = true },
+	{ "thing.fill", "a change", subtract_params, sizeof(struct subtract), later,
+	  .changes = true },
 	{ NULL }
 };
 
@@ -148,7 +169,7 @@ static void dispatch(const char *text, struct reply *reply)
 	if (request == NULL)
 		fail_msg("the test's own request is bad: %s", error.text);
 	memset(reply, 0, sizeof(*reply));
-	method_dispatch(tables, &context, request, answer, reply);
+	method_dispatch(tables, &context, NULL, request, answer, reply);
 	json_decref(request);
 }
 
@@ -317,13 +338,13 @@ static void batch_has_limits(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < METHOD_BATCH_MAX; i++)
 		json_array_append(batch, request);
-	method_dispatch(tables, &context, batch, answer, &reply);
+	method_dispatch(tables, &context, NULL, batch, answer, &reply);
 	assert_int_equal(reply.count, 1);
 	assert_int_equal(json_array_size(reply.response), METHOD_BATCH_MAX);
 	json_decref(reply.response);
 	json_array_append(batch, request);
 	handled = 0;
-	method_dispatch(tables, &context, batch, answer, &reply);
+	method_dispatch(tables, &context, NULL, batch, answer, &reply);
 	assert_int_equal(reply.count, 2);
 	assert_int_equal(handled, 0);
 	assert_int_equal(json_integer_value(json_object_get(
@@ -342,7 +363,7 @@ static void batch_answers_have_a_limit(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < 6; i++)
 		json_array_append(batch, request);
-	method_dispatch(tables, &context, batch, answer, &reply);
+	method_dispatch(tables, &context, NULL, batch, answer, &reply);
 	assert_int_equal(json_array_size(reply.response), 6);
 	for (size_t i = 0; i < 6; i++) {
 		json_t *response = json_array_get(reply.response, i);
@@ -406,6 +427,105 @@ static void batch_waits_for_kept_calls(void **state)
 			       RESULT("true", "1") "]");
 }
 
+static void whole_parameters(void **state)
+{
+	struct reply reply;
+
+	(void)state;
+	/* null is a value here: nobody has replaced it by a default. */
+	check(REQUEST "\"method\":\"mirror\",\"params\":{\"a\":null,\"b\":{\"c\":[1]}},\"id\":1}",
+	      RESULT("{\"params\":{\"a\":null,\"b\":{\"c\":[1]}},\"peer\":[0,0,0]}", "1"));
+	check(REQUEST "\"method\":\"mirror\",\"id\":1}",
+	      RESULT("{\"params\":{},\"peer\":[0,0,0]}", "1"));
+	handled = 0;
+	dispatch(REQUEST "\"method\":\"mirror\",\"params\":[1],\"id\":1}", &reply);
+	assert_int_equal(handled, 0);
+	check_response(&reply, "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32602,\"message\":"
+			       "\"mirror takes its parameters by name, not by position\","
+			       "\"data\":{\"object\":\"mirror\",\"accepted\":\"an object\","
+			       "\"errno\":22}},\"id\":1}");
+}
+
+static void handlers_know_who_asks(void **state)
+{
+	static const struct call_peer peer = { .pid = 12, .uid = 34, .gid = 56 };
+	json_t *request = json_loads("[" REQUEST "\"method\":\"mirror\",\"id\":1},"
+				     REQUEST "\"method\":\"mirror\",\"id\":2}]", 0, NULL);
+	struct reply reply = { 0 };
+
+	(void)state;
+	method_dispatch(tables, &context, &peer, request, answer, &reply);
+	check_response(&reply, "[" RESULT("{\"params\":{},\"peer\":[12,34,56]}", "1") ","
+			       RESULT("{\"params\":{},\"peer\":[12,34,56]}", "2") "]");
+	json_decref(request);
+}
+
+static int log_file = -1;
+static int real_stderr;
+
+static void log_begin(void)
+{
+	char path[] = "/tmp/ringway-test-XXXXXX";
+
+	log_file = mkstemp(path);
+	assert_true(log_file >= 0);
+	unlink(path);
+	real_stderr = dup(STDERR_FILENO);
+	dup2(log_file, STDERR_FILENO);
+}
+
+/* What was logged since log_begin. */
+static void log_end(char *text, size_t size)
+{
+	ssize_t got;
+
+	dup2(real_stderr, STDERR_FILENO);
+	close(real_stderr);
+	got = pread(log_file, text, size - 1, 0);
+	close(log_file);
+	assert_true(got >= 0);
+	text[got] = '\0';
+}
+
+static void changes_are_logged(void **state)
+{
+	static const struct call_peer peer = { .pid = 12, .uid = 34, .gid = 56 };
+	static const char *const requests[] = {
+		REQUEST "\"method\":\"thing.set\",\"params\":{\"name\":\"vm1\"},\"id\":1}",
+		REQUEST "\"method\":\"thing.set\",\"params\":{\"name\":7}}",
+		REQUEST "\"method\":\"thing.set\",\"params\":{\"name\":\"x\\ny\",\"fail\":1}}",
+		REQUEST "\"method\":\"thing.fill\",\"params\":{\"name\":\"a\"}}",
+		REQUEST "\"method\":\"thing.fill\",\"params\":[1]}",
+		/* This is no change. */
+		REQUEST "\"method\":\"mirror\",\"params\":{\"name\":\"vm1\"},\"id\":1}",
+	};
+	struct reply reply = { 0 };
+	char text[1024];
+
+	(void)state;
+	kept_count = 0;
+	log_begin();
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		json_t *request = json_loads(requests[i], 0, NULL);
+
+		method_dispatch(tables, &context, &peer, request, answer, &reply);
+		json_decref(request);
+		json_decref(reply.response);
+		reply.response = NULL;
+	}
+	/* A call that is kept is logged when it is done: only then it is known how it went. */
+	call_done(kept[0], NULL, NULL);
+	log_end(text, sizeof(text));
+	assert_int_equal(reply.count, 6);
+	assert_string_equal(text,
+			    "info rpc: thing.set vm1 by pid 12, uid 34\n"
+			    "info rpc: thing.set by pid 12, uid 34\n"
+			    "info rpc: thing.set x?y by pid 12, uid 34: refused: it is?busy\n"
+			    "info rpc: thing.fill a by pid 12, uid 34: refused: "
+			    "thing.fill: \"name\" is not known\n"
+			    "info rpc: thing.fill by pid 12, uid 34\n");
+}
+
 static void error_response_without_request(void **state)
 {
 	struct error err;
@@ -432,6 +552,9 @@ int main(void)
 		cmocka_unit_test(batch_answers_have_a_limit),
 		cmocka_unit_test(kept_calls),
 		cmocka_unit_test(batch_waits_for_kept_calls),
+		cmocka_unit_test(whole_parameters),
+		cmocka_unit_test(handlers_know_who_asks),
+		cmocka_unit_test(changes_are_logged),
 		cmocka_unit_test(error_response_without_request),
 	};
 

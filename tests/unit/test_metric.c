@@ -31,9 +31,10 @@ static void names_show_their_fields(void **state)
 	static struct worker_counters worker = { .iterations = 41, .packets = 42, .busy_cycles = 43,
 						 .idle_cycles = 44, .sleep_ns = 45 };
 	const struct rx_counters rx = { .packets = 1, .bytes = 2, .segments = 3, .forwarded = 4,
-					.flooded = 5, .copies = 6, .notifications = 7 };
+					.flooded = 5, .copies = 6, .notifications = 7,
+					.throttled = 8, .throttled_ns = 9, .limited_bytes = 10 };
 	const struct tx_counters tx = { .offered = 11, .packets = 12, .bytes = 1ull << 40,
-					.segments = 14, .notifications = 15 };
+					.segments = 14, .notifications = 15, .cut = 16 };
 	const struct fdb_counters fdb = { .learned = 21, .moved = 22, .aged = 23, .evicted = 24,
 					  .refused = 25 };
 	json_t *object = json_object();
@@ -48,11 +49,15 @@ static void names_show_their_fields(void **state)
 	assert_int_equal(value_of(object, "rx_flooded"), 5);
 	assert_int_equal(value_of(object, "rx_copies"), 6);
 	assert_int_equal(value_of(object, "rx_notifications"), 7);
+	assert_int_equal(value_of(object, "rx_throttled"), 8);
+	assert_int_equal(value_of(object, "rx_throttled_ns"), 9);
+	assert_int_equal(value_of(object, "rx_limited_bytes"), 10);
 	assert_int_equal(value_of(object, "tx_offered"), 11);
 	assert_int_equal(value_of(object, "tx_packets"), 12);
 	assert_int_equal(value_of(object, "tx_bytes"), 1ll << 40);
 	assert_int_equal(value_of(object, "tx_segments"), 14);
 	assert_int_equal(value_of(object, "tx_notifications"), 15);
+	assert_int_equal(value_of(object, "tx_cut"), 16);
 	json_object_clear(object);
 	metric_add_json(metric_fdb, &fdb, object);
 	assert_int_equal(value_of(object, "learned"), 21);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control/model.c: what a configuration means, its defaults, and that each mistake in it is refused
- * with the place, the value and what would have been accepted.
+ * control/model.c and model_port.c: what a configuration means, its defaults, and that each mistake
+ * in it is refused with the place, the value and what would have been accepted; patches, and what
+ * it takes to get from one model to another.
  */
 #include "control/model.h"
 
@@ -14,6 +15,9 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "base/log.h"
+#include "base/units.h"
 
 #define DEFAULT_CPU 3
 
@@ -88,7 +92,7 @@ static void values(void **state)
 		"  {'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/a', 'queues': 128,"
 		"   'labels': {'vm': '6f1c'}},"
 		"  {'name': 'A-z_0.9:x', 'type': 'vhost-user', 'socket': '/run/b'}]}");
-	const struct model_port *port = &model->ports[0];
+	const struct model_port *port = model->ports[0];
 
 	(void)state;
 	assert_int_equal(model->workers[0].cpu, 1023);
@@ -102,10 +106,93 @@ static void values(void **state)
 	assert_string_equal(json_string_value(json_object_get(port->labels, "vm")), "6f1c");
 	assert_string_equal(json_string_value(json_object_get(port->source, "socket")), "/run/a");
 	assert_non_null(port->config);
-	assert_int_equal(model->ports[1].queues, 1);
-	assert_null(model->ports[1].labels);
-	assert_string_equal(model->ports[1].name, "A-z_0.9:x");
+	assert_int_equal(model->ports[1]->queues, 1);
+	assert_null(model->ports[1]->labels);
+	assert_string_equal(model->ports[1]->name, "A-z_0.9:x");
 	model_free(model);
+}
+
+static void settings(void **state)
+{
+	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0, 0xab, 0xcd };
+	struct model *model = parse(
+		"{'bridge': {'addresses': ["
+		"  {'mac': '52:54:00:00:00:01', 'port': 'b'},"
+		"  {'mac': '52:54:00:00:00:02', 'blackhole': true},"
+		"  {'mac': '52:54:00:00:00:03', 'port': 'a', 'blackhole': false}]},"
+		" 'ports': ["
+		"  {'name': 'a', 'type': 'vhost-user', 'socket': '/run/a', 'enabled': false,"
+		"   'mac': '52:54:00:00:AB:cd', 'mtu': 68, 'labels': {},"
+		"   'limits': {'ingress': {'bandwidth': {'rate': '1.5Gbit', 'burst': '1MiB',"
+		"    'one_time_burst': 1500}, 'excess': 'drop'}}},"
+		"  {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b', 'mtu': 65535,"
+		"   'limits': {'ingress': {'bandwidth': {'rate': 64000, 'burst': 1}}}},"
+		"  {'name': 'c', 'type': 'vhost-user', 'socket': '/run/c',"
+		"   'limits': {'ingress': {'bandwidth': {'rate': 1000000000000,"
+		"    'burst': 4294967296}}}}]}");
+	const struct port_settings *a = &model->ports[0]->settings;
+	const struct port_settings *b = &model->ports[1]->settings;
+
+	(void)state;
+	assert_false(a->enabled);
+	assert_true(a->mac.given);
+	assert_memory_equal(a->mac.mac, mac, 6);
+	assert_int_equal(a->mtu, 68);
+	assert_int_equal(a->ingress.bandwidth.rate, 1500000000);
+	assert_int_equal(a->ingress.bandwidth.burst, 1 << 20);
+	assert_int_equal(a->ingress.bandwidth.one_time_burst, 1500);
+	assert_int_equal(a->ingress.excess, EXCESS_DROP);
+	assert_true(b->enabled);
+	assert_false(b->mac.given);
+	assert_int_equal(b->mtu, 65535);
+	assert_int_equal(b->ingress.bandwidth.rate, 64000);
+	assert_int_equal(b->ingress.bandwidth.burst, 1);
+	assert_int_equal(b->ingress.bandwidth.one_time_burst, 0);
+	assert_int_equal(b->ingress.excess, EXCESS_PAUSE);
+	assert_int_equal(model->ports[2]->settings.ingress.bandwidth.rate, 1000000000000);
+	assert_int_equal(model->ports[2]->settings.ingress.bandwidth.burst, 1ll << 32);
+	assert_int_equal(model->address_count, 3);
+	assert_string_equal(model->addresses[0].port, "b");
+	assert_string_equal(model->addresses[1].port, "");
+	assert_string_equal(model->addresses[2].port, "a");
+	assert_int_equal(model->addresses[2].mac[5], 3);
+	model_free(model);
+}
+
+/* A port that is right but for what is added. */
+#define PORT(more) "{'ports': [{'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/a'" more "}]}"
+
+/* null is the default at each level, and the same as nothing. */
+static void null_is_the_default(void **state)
+{
+	static const char *const texts[] = {
+		PORT(""),
+		PORT(", 'queues': null, 'enabled': null, 'mac': null, 'mtu': null, 'labels': null,"
+		     " 'limits': null, 'mode': null, 'permissions': null, 'guard': null"),
+		PORT(", 'limits': {}"),
+		PORT(", 'limits': {'ingress': null, 'egress': null}"),
+		PORT(", 'limits': {'ingress': {}}"),
+		PORT(", 'limits': {'ingress': {'bandwidth': null, 'packets': null,"
+		     " 'excess': null}}"),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct model *model = parse(texts[i]);
+		const struct model_port *port = model->ports[0];
+
+		assert_int_equal(port->queues, 1);
+		assert_true(port->settings.enabled);
+		assert_false(port->settings.mac.given);
+		assert_int_equal(port->settings.mtu, 65535);
+		assert_null(port->labels);
+		assert_int_equal(port->settings.ingress.bandwidth.rate, 0);
+		assert_int_equal(port->settings.ingress.excess, EXCESS_PAUSE);
+		model_free(model);
+	}
+	model_free(parse(PORT(", 'limits': {'ingress': {'bandwidth': {'rate': '1M', 'burst': null,"
+			      " 'one_time_burst': null}}}")));
+	model_free(parse("{'bridge': {'ageing': null, 'capacity': null, 'addresses': null}}"));
 }
 
 /* Tests use the memory port, operators cannot. */
@@ -126,9 +213,23 @@ struct refusal {
 	const char *accepted; /* part of it; NULL: nothing to say */
 };
 
-/* A port that is right but for what is added. */
-#define PORT(more) "{'ports': [{'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/a'" more "}]}"
 #define LATER(key) { PORT(", '" key "': 1"), "not in this version", "port vm1", key, "1", NULL }
+#define BANDWIDTH(rows) PORT(", 'limits': {'ingress': {'bandwidth': {" rows "}}}")
+#define RATE(value) BANDWIDTH("'rate': " value)
+#define NO_RATE(value, says) \
+	{ RATE(value), says, "port vm1", "limits.ingress.bandwidth.rate", value, "64000 to" }
+#define NO_BURST(key, value, says) \
+	{ BANDWIDTH("'rate': '1M', '" key "': " value), says, "port vm1", \
+	  "limits.ingress.bandwidth." key, value, "1 to 4294967296" }
+#define NO_MAC(value, accepted) \
+	{ PORT(", 'mac': " value), "mac", "port vm1", "mac", value, accepted }
+#define NO_MTU(value, says) \
+	{ PORT(", 'mtu': " value), says, "port vm1", "mtu", value, "68 to 65535" }
+/* Static addresses of a bridge with one port, whose own address is ...:05. */
+#define ADDRESSES(list) \
+	"{'bridge': {'addresses': [" list "]}, 'ports': [{'name': 'vm1', 'type': 'vhost-user'," \
+	" 'socket': '/run/a', 'mac': '52:54:00:00:00:05'}]}"
+#define MAC1 "'mac': '52:54:00:00:00:01'"
 #define NAMED(name) "{'ports': [{'name': " name ", 'type': 'vhost-user', 'socket': '/run/a'}]}"
 #define LONG_63 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 
@@ -160,6 +261,37 @@ static const struct refusal refusals[] = {
 	  "1048577", "64 to 1048576" },
 	{ "{'bridge': {'capacity': true}}", "number", "configuration", "bridge.capacity", "true",
 	  "64 to 1048576" },
+	{ "{'bridge': {'ageing': -1}}", "range", "configuration", "bridge.ageing", "-1",
+	  "0 to 65000" },
+	{ "{'bridge': {'ageing': 1.0}}", "whole number", "configuration", "bridge.ageing", "1.0",
+	  "0 to 65000" },
+	/* bridge: static addresses */
+	{ "{'bridge': {'addresses': {}}}", "array", "configuration", "bridge.addresses", "{}",
+	  NULL },
+	{ ADDRESSES("7"), "object", "bridge.addresses[0]", "", "7", "an object" },
+	{ ADDRESSES("{'port': 'vm1'}"), "mac", "bridge.addresses[0]", "mac", NULL, NULL },
+	{ ADDRESSES("{" MAC1 "}"), "needs a port or a blackhole", "bridge.addresses[0]", "port",
+	  NULL, "either" },
+	{ ADDRESSES("{" MAC1 ", 'blackhole': false}"), "needs a port or a blackhole",
+	  "bridge.addresses[0]", "port", NULL, "either" },
+	{ ADDRESSES("{" MAC1 ", 'port': ''}"), "needs a port or a blackhole",
+	  "bridge.addresses[0]", "port", NULL, "either" },
+	{ ADDRESSES("{" MAC1 ", 'port': 'vm1', 'blackhole': true}"), "needs a port or a blackhole",
+	  "bridge.addresses[0]", "port", NULL, "either" },
+	{ ADDRESSES("{" MAC1 ", 'port': 'vm1', 'vlan': 1}"), "not known", "bridge.addresses[0]",
+	  "vlan", "1", "mac, port, blackhole" },
+	{ ADDRESSES("{'mac': '52:54:00:00:00', 'port': 'vm1'}"), "MAC address",
+	  "bridge.addresses[0]", "mac", "'52:54:00:00:00'", "six pairs" },
+	{ ADDRESSES("{'mac': '01:00:5e:00:00:01', 'port': 'vm1'}"), "no station's",
+	  "bridge.addresses[0]", "mac", "01:00:5e:00:00:01", "one station" },
+	{ ADDRESSES("{'mac': '00:00:00:00:00:00', 'port': 'vm1'}"), "no station's",
+	  "bridge.addresses[0]", "mac", "00:00:00:00:00:00", "one station" },
+	{ ADDRESSES("{" MAC1 ", 'port': 'vm2'}"), "there is no port vm2", "bridge.addresses[0]",
+	  "port", "vm2", NULL },
+	{ ADDRESSES("{" MAC1 ", 'port': 'vm1'}, {" MAC1 ", 'blackhole': true}"), "twice",
+	  "bridge.addresses[1]", "mac", "52:54:00:00:00:01", NULL },
+	{ ADDRESSES("{'mac': '52:54:00:00:00:05', 'port': 'vm1'}"), "port vm1's own",
+	  "bridge.addresses[0]", "mac", "52:54:00:00:00:05", NULL },
 	{ "{'bridge': {'aging': 1}}", "not known", "configuration", "bridge.aging", "1", "ageing" },
 	/* ports: the common keys */
 	{ "{'ports': {}}", "array", "configuration", "ports", "{}", NULL },
@@ -187,9 +319,58 @@ static const struct refusal refusals[] = {
 	{ PORT(", 'queues': 129"), "range", "port vm1", "queues", "129", "1 to 128" },
 	{ PORT(", 'labels': []"), "object", "port vm1", "labels", "[]", "object" },
 	{ PORT(", 'labels': {'vm': 1}"), "labels", "port vm1", "labels", "{'vm': 1}", "strings" },
-	LATER("enabled"), LATER("mtu"), LATER("mac"), LATER("guard"), LATER("allowed"),
+	{ PORT(", 'labels': {'vm': null}"), "labels", "port vm1", "labels", "{'vm': null}",
+	  "strings" },
+	{ PORT(", 'labels': {'vm': {}}"), "labels", "port vm1", "labels", NULL, "strings" },
+	{ PORT(", 'labels': 'vm'"), "object", "port vm1", "labels", "'vm'", "object" },
+	{ PORT(", 'enabled': 1"), "true or false", "port vm1", "enabled", "1", "true" },
+	{ PORT(", 'enabled': 'no'"), "true or false", "port vm1", "enabled", "'no'", "true" },
+	NO_MAC("7", "six pairs"), NO_MAC("''", "six pairs"),
+	NO_MAC("'52:54:00:00:00'", "six pairs"), NO_MAC("'52:54:00:00:00:01:02'", "six pairs"),
+	NO_MAC("'52-54-00-00-00-01'", "six pairs"), NO_MAC("'52:54:00:00:00:0g'", "six pairs"),
+	NO_MAC("'5254:00:00:00:01'", "six pairs"),
+	NO_MAC("'01:00:5e:00:00:01'", "one station"), NO_MAC("'ff:ff:ff:ff:ff:ff'", "one station"),
+	NO_MAC("'00:00:00:00:00:00'", "one station"),
+	NO_MTU("67", "range"), NO_MTU("65536", "range"), NO_MTU("0", "range"),
+	NO_MTU("-1500", "range"), NO_MTU("1500.0", "whole number"),
+	NO_MTU("'1500'", "whole number"), NO_MTU("true", "whole number"),
+	NO_MTU("99999999999999999", "range"),
+	{ PORT(", 'limits': []"), "object", "port vm1", "limits", "[]", "an object" },
+	{ PORT(", 'limits': {'in': {}}"), "not known", "port vm1", "limits.in", "{}", "ingress" },
+	{ PORT(", 'limits': {'ingress': 1}"), "object", "port vm1", "limits.ingress", "1",
+	  "an object" },
+	{ PORT(", 'limits': {'ingress': {'rate': 1}}"), "not known", "port vm1",
+	  "limits.ingress.rate", "1", "bandwidth" },
+	{ PORT(", 'limits': {'ingress': {'excess': 'queue'}}"), "none of the choices", "port vm1",
+	  "limits.ingress.excess", "'queue'", "pause, drop" },
+	{ PORT(", 'limits': {'ingress': {'excess': 1}}"), "none of the choices", "port vm1",
+	  "limits.ingress.excess", "1", "pause, drop" },
+	{ PORT(", 'limits': {'ingress': {'bandwidth': '1Gbit'}}"), "object", "port vm1",
+	  "limits.ingress.bandwidth", "'1Gbit'", "an object" },
+	{ BANDWIDTH(""), "rate", "port vm1", "limits.ingress.bandwidth.rate", NULL, NULL },
+	{ BANDWIDTH("'burst': 1"), "rate", "port vm1", "limits.ingress.bandwidth.rate", NULL,
+	  NULL },
+	{ BANDWIDTH("'rate': null"), "rate", "port vm1", "limits.ingress.bandwidth.rate", NULL,
+	  NULL },
+	{ BANDWIDTH("'rate': '1M', 'peak': 1"), "not known", "port vm1",
+	  "limits.ingress.bandwidth.peak", "1", "rate, burst, one_time_burst" },
+	NO_RATE("0", "use null for none"), NO_RATE("'0'", "use null for none"),
+	NO_RATE("63999", "range"), NO_RATE("'63k'", "range"), NO_RATE("1000000000001", "range"),
+	NO_RATE("'1.1T'", "range"), NO_RATE("-64000", "rate"), NO_RATE("64000.0", "rate"),
+	NO_RATE("'1Gb'", "rate"), NO_RATE("'fast'", "rate"), NO_RATE("''", "rate"),
+	NO_RATE("'1KiB'", "rate"), NO_RATE("'-1M'", "rate"), NO_RATE("' 1M'", "rate"),
+	NO_RATE("'1 M'", "rate"), NO_RATE("'1M '", "rate"), NO_RATE("'0.0000001k'", "rate"),
+	NO_RATE("'99999999999999999999'", "rate"), NO_RATE("true", "rate"), NO_RATE("[]", "rate"),
+	NO_BURST("burst", "0", "use null for none"), NO_BURST("burst", "-1", "size"),
+	NO_BURST("burst", "4294967297", "range"), NO_BURST("burst", "'5GiB'", "range"),
+	NO_BURST("burst", "1.5", "size"), NO_BURST("burst", "'1Mbit'", "size"),
+	NO_BURST("burst", "'1.5'", "size"), NO_BURST("one_time_burst", "0", "use null for none"),
+	NO_BURST("one_time_burst", "'x'", "size"),
+	{ PORT(", 'limits': {'ingress': {'packets': {'rate': 1}}}"), "not in this version",
+	  "port vm1", "limits.ingress.packets", NULL, NULL },
+	LATER("guard"), LATER("allowed"),
 	LATER("vlan"), LATER("isolated"), LATER("learning"), LATER("flood"), LATER("storm"),
-	LATER("max_addresses"), LATER("link_local"), LATER("retry"), LATER("limits"),
+	LATER("max_addresses"), LATER("link_local"), LATER("retry"),
 	/* ports: those of the type */
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user'}]}", "socket", "port vm1", "socket",
 	  NULL, NULL },
@@ -198,15 +379,20 @@ static const struct refusal refusals[] = {
 	/* between ports */
 	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'},"
 	  " {'name': 'a', 'type': 'vhost-user', 'socket': '/run/b'}]}",
-	  "ports[1]: the name a is taken by ports[0]", "ports", "name", "a", "no other port" },
+	  "ports[1]: the name a is taken", "ports", "name", "a", "no other port" },
 	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'},"
 	  " {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b'},"
 	  " {'name': 'a', 'type': 'vhost-user', 'socket': '/run/c'}]}",
-	  "ports[2]: the name a is taken by ports[0]", "ports", "name", "a", "no other port" },
+	  "ports[2]: the name a is taken", "ports", "name", "a", "no other port" },
 	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'},"
 	  " {'name': 'b', 'type': 'vhost-user', 'socket': '/run/a'}]}",
-	  "ports[1]: the socket /run/a is taken by ports[0]", "ports", "socket", "/run/a",
+	  "port b: the socket /run/a is taken by port a", "port b", "socket", "/run/a",
 	  "no other port" },
+	{ "{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a',"
+	  "  'mac': '52:54:00:00:00:01'},"
+	  " {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b', 'mac': '52:54:00:00:00:01'}]}",
+	  "port b: the mac 52:54:00:00:00:01 is taken by port a", "port b", "mac",
+	  "52:54:00:00:00:01", "no other port" },
 };
 
 static void check_part(const struct refusal *refusal, const char *what, const char *text,
@@ -215,6 +401,19 @@ static void check_part(const struct refusal *refusal, const char *what, const ch
 	if (part == NULL || strstr(text, part) != NULL)
 		return;
 	fail_msg("%s: \"%s\" as %s has no \"%s\"", refusal->text, text, what, part);
+}
+
+static void check_refusal(const struct refusal *refusal, struct error *err)
+{
+	check_part(refusal, "message", err->message, refusal->says);
+	check_part(refusal, "object", err->object, refusal->object);
+	replace(err->value, '"', '\'');
+	check_part(refusal, "value", err->value, refusal->value);
+	check_part(refusal, "accepted", err->accepted, refusal->accepted);
+	if (strcmp(err->field, refusal->field) != 0)
+		fail_msg("%s: field \"%s\", not \"%s\"", refusal->text, err->field, refusal->field);
+	if (err->message[strlen(err->message) - 1] == '.')
+		fail_msg("%s: \"%s\" ends in a full stop", refusal->text, err->message);
 }
 
 static void mistakes_are_refused(void **state)
@@ -226,23 +425,16 @@ static void mistakes_are_refused(void **state)
 		struct model *model = (struct model *)&refusals;
 		struct error err;
 
-		assert_non_null(root);
+		if (root == NULL)
+			fail_msg("%s is no JSON", refusal->text);
 		memset(&err, 0, sizeof(err));
 		if (model_parse(root, DEFAULT_CPU, &model, &err) >= 0)
 			fail_msg("%s was taken", refusal->text);
 		assert_null(model);
 		json_decref(root);
-		assert_int_equal(err.kind, ERROR_INVALID);
-		check_part(refusal, "message", err.message, refusal->says);
-		check_part(refusal, "object", err.object, refusal->object);
-		replace(err.value, '"', '\'');
-		check_part(refusal, "value", err.value, refusal->value);
-		check_part(refusal, "accepted", err.accepted, refusal->accepted);
-		if (strcmp(err.field, refusal->field) != 0)
-			fail_msg("%s: field \"%s\", not \"%s\"", refusal->text, err.field,
-				 refusal->field);
-		if (err.message[strlen(err.message) - 1] == '.')
-			fail_msg("%s: \"%s\" ends in a full stop", refusal->text, err.message);
+		if (err.kind != ERROR_INVALID)
+			fail_msg("%s: kind %d", refusal->text, err.kind);
+		check_refusal(refusal, &err);
 	}
 }
 
@@ -251,7 +443,7 @@ static void the_longest_name_is_fine(void **state)
 	struct model *model = parse(NAMED("'" LONG_63 "'"));
 
 	(void)state;
-	assert_string_equal(model->ports[0].name, LONG_63);
+	assert_string_equal(model->ports[0]->name, LONG_63);
 	model_free(model);
 }
 
@@ -281,6 +473,400 @@ static void too_many_ports(void **state)
 	json_decref(root);
 }
 
+/* ---- editing ---- */
+
+static json_t *port_json(const char *more)
+{
+	char text[512];
+	json_t *json;
+
+	snprintf(text, sizeof(text), "{'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/a'%s}",
+		 more);
+	json = json_of(text);
+	assert_non_null(json);
+	return json;
+}
+
+/* The port vm1 with what is added. */
+static struct model_port *port_of(const char *more)
+{
+	json_t *json = port_json(more);
+	struct model_port *port = NULL;
+	struct error err;
+
+	if (model_port_parse(json, 0, &port, &err) != 0)
+		fail_msg("%s was refused: %s", more, err.message);
+	json_decref(json);
+	return port;
+}
+
+/*
+ * RFC 7396, appendix A, as far as both sides are objects: what is patched is the port's labels,
+ * whose keys are free, or its whole object.
+ */
+static void patches_as_in_the_rfc(void **state)
+{
+	static const struct {
+		const char *before, *patch, *after;
+	} rows[] = {
+		{ "{'a': 'b'}", "{'a': 'c'}", "{'a': 'c'}" },
+		{ "{'a': 'b'}", "{'b': 'c'}", "{'a': 'b', 'b': 'c'}" },
+		{ "{'a': 'b'}", "{'a': null}", "{}" },
+		{ "{'a': 'b', 'b': 'c'}", "{'a': null}", "{'b': 'c'}" },
+		{ "{}", "{'a': null}", "{}" },
+		{ "{'e': 'f'}", "{}", "{'e': 'f'}" },
+		/* A target that is no object becomes one. */
+		{ "null", "{'a': 'b', 'c': null}", "{'a': 'b'}" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[128];
+		struct model_port *port, *patched;
+		json_t *patch, *after = json_of(rows[i].after);
+		struct error err;
+
+		snprintf(text, sizeof(text), ", 'labels': %s", rows[i].before);
+		port = port_of(text);
+		snprintf(text, sizeof(text), "{'labels': %s}", rows[i].patch);
+		patch = json_of(text);
+		if (model_port_patch(port, patch, &patched, &err) != 0)
+			fail_msg("%s: %s", rows[i].patch, err.message);
+		if (!json_equal(patched->labels, after))
+			fail_msg("%s with %s is not %s", rows[i].before, rows[i].patch,
+				 rows[i].after);
+		model_port_release(patched);
+		model_port_release(port);
+		json_decref(patch);
+		json_decref(after);
+	}
+}
+
+static struct model_port *patch(const struct model_port *port, const char *text)
+{
+	json_t *json = json_of(text);
+	struct model_port *patched = NULL;
+	struct error err;
+
+	assert_non_null(json);
+	if (model_port_patch(port, json, &patched, &err) != 0)
+		fail_msg("%s was refused: %s", text, err.message);
+	json_decref(json);
+	return patched;
+}
+
+static void patches_deep_and_back(void **state)
+{
+	struct model_port *port = port_of(", 'mtu': 1500, 'labels': {'a': '1', 'b': '2'}");
+	struct model_port *second, *third, *last;
+	json_t *before = json_deep_copy(port->source);
+
+	(void)state;
+	second = patch(port, "{'limits': {'ingress': {'bandwidth': {'rate': '1M'}}}, 'mtu': null,"
+			     " 'labels': {'a': null}}");
+	assert_int_equal(second->settings.ingress.bandwidth.rate, 1000000);
+	assert_int_equal(second->settings.mtu, 65535);
+	assert_null(json_object_get(second->labels, "a"));
+	assert_string_equal(json_string_value(json_object_get(second->labels, "b")), "2");
+	assert_string_equal(second->name, "vm1");
+	/* Beside the rate, which stays. */
+	third = patch(second, "{'limits': {'ingress': {'bandwidth': {'burst': '2KiB'},"
+			      " 'excess': 'drop'}}}");
+	assert_int_equal(third->settings.ingress.bandwidth.rate, 1000000);
+	assert_int_equal(third->settings.ingress.bandwidth.burst, 2048);
+	assert_int_equal(third->settings.ingress.excess, EXCESS_DROP);
+	/* null takes a whole tree away. */
+	last = patch(third, "{'limits': null, 'labels': {'a': '1'}, 'mtu': 1500}");
+	assert_true(json_equal(last->source, before));
+	assert_int_equal(last->settings.ingress.bandwidth.rate, 0);
+	/* What was patched is as it was. */
+	assert_true(json_equal(port->source, before));
+	assert_int_equal(port->settings.mtu, 1500);
+	assert_int_equal(third->settings.ingress.excess, EXCESS_DROP);
+	json_decref(before);
+	model_port_release(port);
+	model_port_release(second);
+	model_port_release(third);
+	model_port_release(last);
+}
+
+/* The result is checked as any port is. */
+static void patches_that_are_refused(void **state)
+{
+	static const struct refusal rows[] = {
+		{ "{'mtu': 1}", "range", "port vm1", "mtu", "1", "68 to 65535" },
+		{ "{'socket': null}", "socket", "port vm1", "socket", NULL, NULL },
+		{ "{'type': null}", "type", "port vm1", "type", NULL, NULL },
+		{ "{'limits': {'ingress': {'bandwidth': {'burst': 5}}}}", "rate", "port vm1",
+		  "limits.ingress.bandwidth.rate", NULL, NULL },
+		{ "{'limits': 7}", "object", "port vm1", "limits", "7", "an object" },
+		{ "{'labels': {'a': 7}}", "labels", "port vm1", "labels", "{'a': 7}", "strings" },
+		{ "{'color': 'red'}", "not known", "port vm1", "color", "'red'", NULL },
+		{ "{'color': {'red': null}}", "not known", "port vm1", "color", "{}", NULL },
+		{ "{'name': 'a b'}", "name", "the port", "name", "'a b'", "1 to 63 of" },
+		{ "[]", "object", "the port", "", NULL, "an object" },
+	};
+	struct model_port *port = port_of("");
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		json_t *json = json_of(rows[i].text);
+		struct model_port *patched = port;
+		struct error err;
+
+		memset(&err, 0, sizeof(err));
+		if (model_port_patch(port, json, &patched, &err) >= 0)
+			fail_msg("%s was taken", rows[i].text);
+		check_refusal(&rows[i], &err);
+		json_decref(json);
+	}
+	assert_int_equal(port->references, 1);
+	model_port_release(port);
+}
+
+static void compares(void **state)
+{
+	static const struct {
+		const char *to;
+		enum model_difference difference;
+	} rows[] = {
+		{ "", MODEL_SAME },
+		{ ", 'mtu': 1500", MODEL_SET },
+		{ ", 'mac': '52:54:00:00:00:01'", MODEL_SET },
+		{ ", 'enabled': false", MODEL_SET },
+		{ ", 'labels': {'a': 'b'}", MODEL_SET },
+		{ ", 'limits': {'ingress': {'bandwidth': {'rate': '1M'}}}", MODEL_SET },
+		/* Said, but no other than what is: nothing to close a port for. */
+		{ ", 'queues': 1, 'mtu': null", MODEL_SET },
+		{ ", 'queues': 2", MODEL_REOPEN },
+		{ ", 'queues': 2, 'mtu': 1500", MODEL_REOPEN },
+		{ ", 'permissions': {'mode': '0600'}", MODEL_REOPEN },
+	};
+	struct model_port *port = port_of(""), *other;
+	json_t *json = json_of("{'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/b'}");
+	struct error err;
+
+	(void)state;
+	assert_int_equal(model_port_compare(port, port), MODEL_SAME);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		other = port_of(rows[i].to);
+		if (model_port_compare(port, other) != rows[i].difference ||
+		    model_port_compare(other, port) != rows[i].difference)
+			fail_msg("%s is %d, not %d", rows[i].to, model_port_compare(port, other),
+				 rows[i].difference);
+		assert_true(model_port_shares(port, other));
+		model_port_release(other);
+	}
+	assert_int_equal(model_port_parse(json, 0, &other, &err), 0);
+	assert_int_equal(model_port_compare(port, other), MODEL_REOPEN);
+	assert_false(model_port_shares(port, other));
+	model_port_release(other);
+	json_decref(json);
+	model_port_release(port);
+}
+
+/* The order of keys means nothing. */
+static void order_is_no_difference(void **state)
+{
+	struct model_port *port = port_of(", 'mtu': 1500, 'labels': {'a': '1', 'b': '2'}");
+	struct model_port *other = port_of(", 'labels': {'b': '2', 'a': '1'}, 'mtu': 1500");
+
+	(void)state;
+	assert_int_equal(model_port_compare(port, other), MODEL_SAME);
+	model_port_release(port);
+	model_port_release(other);
+}
+
+#define WHOLE \
+	"{'workers': [{'cpu': 0, 'idle': 'busy'}]," \
+	" 'bridge': {'ageing': 17, 'capacity': 128, 'addresses': [" \
+	"  {'mac': '52:54:00:00:00:01', 'port': 'b'}," \
+	"  {'mac': '52:54:00:00:00:02', 'blackhole': true}]}," \
+	" 'ports': [" \
+	"  {'name': 'a', 'type': 'vhost-user', 'socket': '/run/a', 'mac': '52:54:00:00:00:05'," \
+	"   'limits': {'ingress': {'bandwidth': {'rate': '1Gbit'}}}, 'mtu': null}," \
+	"  {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b', 'labels': {'x': 'y'}}]}"
+
+static void assert_same(const struct model *model, const struct model *other)
+{
+	assert_true(model_same_bridge(model, other));
+	assert_true(model_same_bridge(other, model));
+	assert_int_equal(model->port_count, other->port_count);
+	for (uint32_t i = 0; i < model->port_count; i++)
+		assert_int_equal(model_port_compare(model->ports[i], other->ports[i]), MODEL_SAME);
+	assert_int_equal(model->worker_count, other->worker_count);
+	assert_memory_equal(model->workers, other->workers,
+			    model->worker_count * sizeof(*model->workers));
+}
+
+static void becomes_json_and_back(void **state)
+{
+	static const char *const texts[] = { "{}", "{'workers': []}", WHOLE,
+					     "{'bridge': {'ageing': 0}}" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct model *model = parse(texts[i]), *back;
+		json_t *json = model_to_json(model), *again;
+		struct error err;
+
+		assert_int_equal(model_parse(json, DEFAULT_CPU, &back, &err), 0);
+		assert_same(model, back);
+		again = model_to_json(back);
+		assert_true(json_equal(json, again));
+		json_decref(again);
+		json_decref(json);
+		model_free(back);
+		model_free(model);
+	}
+}
+
+static void copies_share_their_ports(void **state)
+{
+	struct model *model = parse(WHOLE), *copy = model_copy(model), *bare;
+	struct model_port *a = model->ports[0], *b = model->ports[1];
+	struct model_address address = { .mac = { 2, 0, 0, 0, 0, 9 }, .port = "a" };
+	struct error err;
+	json_t *json;
+
+	(void)state;
+	assert_same(model, copy);
+	assert_ptr_equal(copy->ports[0], a);
+	assert_ptr_equal(copy->ports[1], b);
+	assert_int_equal(a->references, 2);
+	bare = model_copy_without_ports(model);
+	assert_int_equal(bare->port_count, 0);
+	assert_int_equal(bare->address_count, 0);
+	assert_int_equal(bare->bridge.ageing, 17);
+	assert_int_equal(bare->workers[0].idle, IDLE_BUSY);
+	model_free(bare);
+	/* What is edited in the copy is the copy's. A port takes its addresses along. */
+	assert_int_equal(model_put_address(copy, &address, &err), 0);
+	assert_false(model_same_bridge(model, copy));
+	assert_int_equal(model_remove_port(copy, "b"), 0);
+	assert_int_equal(model_remove_port(copy, "b"), -ENOENT);
+	assert_int_equal(b->references, 1);
+	assert_int_equal(copy->port_count, 1);
+	assert_int_equal(copy->address_count, 2);
+	assert_int_equal(model->port_count, 2);
+	assert_int_equal(model->address_count, 2);
+	/* In the place of another of the same name, which keeps what it may have. */
+	json = json_of("{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a',"
+		       " 'mac': '52:54:00:00:00:05', 'mtu': 1280}");
+	assert_int_equal(model_port_parse(json, 0, &b, &err), 0);
+	json_decref(json);
+	assert_int_equal(model_put_port(copy, b, &err), 0);
+	assert_int_equal(copy->port_count, 1);
+	assert_ptr_equal(copy->ports[0], b);
+	assert_ptr_equal(model->ports[0], a);
+	assert_int_equal(a->references, 1);
+	model_free(model);
+	assert_int_equal(copy->ports[0]->settings.mtu, 1280);
+	model_free(copy);
+}
+
+static void assert_refused(int result, const struct error *err, enum error_kind kind,
+			   const char *says, const char *object, const char *field,
+			   const char *value)
+{
+	assert_true(result < 0);
+	assert_int_equal(err->kind, kind);
+	if (strstr(err->message, says) == NULL)
+		fail_msg("no \"%s\" in \"%s\"", says, err->message);
+	assert_string_equal(err->object, object);
+	assert_string_equal(err->field, field);
+	assert_string_equal(err->value, value);
+	assert_true(err->accepted[0] != '\0');
+}
+
+/* Between what comes and what is there. */
+static void conflicts(void **state)
+{
+	struct model *model = parse(WHOLE);
+	struct model_address address = { .mac = { 0x52, 0x54, 0, 0, 0, 5 }, .port = "b" };
+	struct model_port *port;
+	struct error err;
+
+	(void)state;
+	assert_refused(model_put_port(model, port_of(""), &err), &err, ERROR_EXISTS,
+		       "taken by port a", "port vm1", "socket", "/run/a");
+	port = patch(model->ports[1], "{'mac': '52:54:00:00:00:05'}");
+	assert_refused(model_put_port(model, port, &err), &err, ERROR_EXISTS, "taken by port a",
+		       "port b", "mac", "52:54:00:00:00:05");
+	port = patch(model->ports[1], "{'mac': '52:54:00:00:00:01'}");
+	assert_refused(model_put_port(model, port, &err), &err, ERROR_EXISTS, "static address",
+		       "port b", "mac", "52:54:00:00:00:01");
+	assert_refused(model_put_address(model, &address, &err), &err, ERROR_EXISTS,
+		       "port a's own", "bridge", "mac", "52:54:00:00:00:05");
+	address.mac[5] = 6;
+	text_copy(address.port, sizeof(address.port), "z");
+	assert_refused(model_put_address(model, &address, &err), &err, ERROR_NOT_FOUND,
+		       "no port z", "bridge", "port", "z");
+	assert_int_equal(model->port_count, 2);
+	assert_int_equal(model->address_count, 2);
+	/* One address more than once takes the place of the first. */
+	text_copy(address.port, sizeof(address.port), "a");
+	assert_int_equal(model_put_address(model, &address, &err), 0);
+	address.port[0] = '\0';
+	assert_int_equal(model_put_address(model, &address, &err), 0);
+	assert_int_equal(model->address_count, 3);
+	assert_string_equal(model->addresses[2].port, "");
+	assert_int_equal(model_remove_address(model, address.mac), 0);
+	assert_int_equal(model_remove_address(model, address.mac), -ENOENT);
+	assert_int_equal(model->address_count, 2);
+	model_free(model);
+}
+
+static void bridges_differ(void **state)
+{
+	static const char *const texts[] = {
+		"{'bridge': {'ageing': 18}}", "{'bridge': {'capacity': 128}}",
+		"{'workers': [{'cpu': 0}]}",
+		"{'bridge': {'addresses': [{'mac': '52:54:00:00:00:01', 'blackhole': true}]}}",
+		"{'bridge': {'addresses': [{'mac': '52:54:00:00:00:02', 'blackhole': true}]}}",
+		("{'bridge': {'addresses': [{'mac': '52:54:00:00:00:01', 'port': 'a'}]},"
+		 " 'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a'}]}"),
+		"{}",
+	};
+	enum { COUNT = sizeof(texts) / sizeof(texts[0]) };
+	struct model *models[COUNT];
+
+	(void)state;
+	for (unsigned int i = 0; i < COUNT; i++)
+		models[i] = parse(texts[i]);
+	for (unsigned int i = 0; i < COUNT; i++)
+		for (unsigned int j = 0; j < COUNT; j++)
+			assert_int_equal(model_same_bridge(models[i], models[j]), i == j);
+	for (unsigned int i = 0; i < COUNT; i++)
+		model_free(models[i]);
+}
+
+/* As many as the table holds, in any order. */
+static void many_addresses(void **state)
+{
+	struct model *model = parse("{'bridge': {'capacity': 64}}"), *copy;
+	struct model_address address = { .mac = { 2 } };
+	struct error err;
+
+	(void)state;
+	for (uint8_t i = 0; i < 64; i++) {
+		address.mac[5] = i;
+		assert_int_equal(model_put_address(model, &address, &err), 0);
+	}
+	copy = model_copy(model);
+	address.mac[5] = 0;
+	assert_int_equal(model_remove_address(copy, address.mac), 0);
+	assert_false(model_same_bridge(model, copy));
+	assert_int_equal(model_put_address(copy, &address, &err), 0);
+	assert_true(model_same_bridge(model, copy));
+	address.mac[5] = 64;
+	assert_true(model_put_address(model, &address, &err) < 0);
+	assert_int_equal(err.kind, ERROR_LIMIT);
+	assert_int_equal(model->address_count, 64);
+	model_free(copy);
+	model_free(model);
+}
+
 /* ---- files ---- */
 
 static char path[] = "/tmp/ringway-test-model-XXXXXX";
@@ -290,6 +876,7 @@ static int make_file(void **state)
 	int fd = mkstemp(path);
 
 	(void)state;
+	log_set_level(LOG_ERROR);
 	if (fd < 0)
 		return -1;
 	close(fd);
@@ -375,10 +962,22 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values),
+		cmocka_unit_test(settings),
+		cmocka_unit_test(null_is_the_default),
 		cmocka_unit_test(the_memory_port_is_no_type),
 		cmocka_unit_test(mistakes_are_refused),
 		cmocka_unit_test(the_longest_name_is_fine),
 		cmocka_unit_test(too_many_ports),
+		cmocka_unit_test(patches_as_in_the_rfc),
+		cmocka_unit_test(patches_deep_and_back),
+		cmocka_unit_test(patches_that_are_refused),
+		cmocka_unit_test(compares),
+		cmocka_unit_test(order_is_no_difference),
+		cmocka_unit_test(becomes_json_and_back),
+		cmocka_unit_test(copies_share_their_ports),
+		cmocka_unit_test(conflicts),
+		cmocka_unit_test(bridges_differ),
+		cmocka_unit_test(many_addresses),
 		cmocka_unit_test(a_file_is_read),
 		cmocka_unit_test(a_bad_file_names_the_line),
 		cmocka_unit_test(a_file_that_cannot_be_read),

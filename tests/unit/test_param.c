@@ -29,6 +29,10 @@ struct config {
 	struct inner permissions;
 	json_t *labels;
 	json_t *whatever;
+	uint64_t wide;
+	struct param_mac mac;
+	uint64_t rate;
+	uint64_t burst;
 };
 
 static int check_name(const void *value, struct error *err)
@@ -69,6 +73,12 @@ static const struct param fields[] = {
 	  .initial = "{}" },
 	{ "whatever", PARAM_JSON, PARAM_AT(struct config, whatever), .json_kind = -1 },
 	{ "limits", PARAM_LATER },
+	{ "wide", PARAM_UINT, PARAM_AT(struct config, wide) },
+	{ "mac", PARAM_MAC, PARAM_AT(struct config, mac) },
+	{ "rate", PARAM_RATE, PARAM_AT(struct config, rate), .min = 64000,
+	  .max = 1000000000000 },
+	{ "burst", PARAM_SIZE, PARAM_AT(struct config, burst), .min = 64,
+	  .initial = "\"64KiB\"" },
 	{ NULL }
 };
 
@@ -122,6 +132,10 @@ static void defaults(void **state)
 	assert_int_equal(json_object_size(config.labels), 0);
 	assert_true(json_is_object(config.labels));
 	assert_null(config.whatever);
+	assert_int_equal(config.wide, 0);
+	assert_false(config.mac.given);
+	assert_int_equal(config.rate, 0);
+	assert_int_equal(config.burst, 65536);
 	param_release(fields, &config);
 	assert_null(config.labels);
 }
@@ -167,7 +181,8 @@ static void unknown(void **state)
 {
 	(void)state;
 	check_refused("{\"name\":\"a\",\"nmae\":1}", "nmae", "1",
-		      "name, enabled, queues, any, kind, permissions, labels, whatever");
+		      "name, enabled, queues, any, kind, permissions, labels, whatever, wide, "
+		      "mac, rate, burst");
 	check_refused("{\"name\":\"a\",\"permissions\":{\"user\":\"u\",\"grp\":\"g\"}}",
 		      "permissions.grp", "\"g\"", "user, mode");
 }
@@ -210,6 +225,91 @@ static void wrong_values(void **state)
 	check_refused("{\"name\":\"a\\u0000b\"}", "name", "\"a\\u0000b\"", "text without NUL");
 	check_refused("{\"name\":\"a\",\"permissions\":{\"user\":\"u\",\"mode\":\"0888\"}}",
 		      "permissions.mode", "\"0888\"", "\"0000\" to \"0777\"");
+}
+
+static void wide_numbers(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("{\"name\":\"a\",\"wide\":9223372036854775807}"), 0);
+	assert_true(config.wide == INT64_MAX);
+	param_release(fields, &config);
+	check_refused("{\"name\":\"a\",\"wide\":-1}", "wide", "-1", "0 to 9223372036854775807");
+	check_refused("{\"name\":\"a\",\"wide\":\"1\"}", "wide", "\"1\"",
+		      "0 to 9223372036854775807");
+	/* The largest number is that of the row, but never more than fits. */
+	assert_true(param_max(&(struct param){ "x", PARAM_UINT, .size = 4 }) == UINT32_MAX);
+	assert_true(param_max(&(struct param){ "x", PARAM_UINT, .size = 4, .max = 1ull << 40 }) ==
+		    UINT32_MAX);
+	assert_true(param_max(&(struct param){ "x", PARAM_UINT, .size = 8, .max = 1ull << 40 }) ==
+		    1ull << 40);
+	assert_true(param_max(&(struct param){ "x", PARAM_SIZE, .size = 8, .max = UINT64_MAX }) ==
+		    INT64_MAX);
+}
+
+static void macs(void **state)
+{
+	static const uint8_t expected[6] = { 0x52, 0x54, 0, 0, 0, 0xab };
+	static const char accepted[] = "six pairs of hexadecimal digits, \"52:54:00:00:00:01\"";
+
+	(void)state;
+	assert_int_equal(parse("{\"name\":\"a\",\"mac\":\"52:54:00:00:00:Ab\"}"), 0);
+	assert_true(config.mac.given);
+	assert_memory_equal(config.mac.mac, expected, sizeof(expected));
+	param_release(fields, &config);
+	assert_int_equal(parse("{\"name\":\"a\",\"mac\":null}"), 0);
+	assert_false(config.mac.given);
+	param_release(fields, &config);
+	check_refused("{\"name\":\"a\",\"mac\":1}", "mac", "1", accepted);
+	check_refused("{\"name\":\"a\",\"mac\":\"52:54\"}", "mac", "\"52:54\"", accepted);
+	check_refused("{\"name\":\"a\",\"mac\":\"52:54:00:00:00:01\\u0000\"}", "mac",
+		      "\"52:54:00:00:00:01\\u0000\"", accepted);
+}
+
+static void rates(void **state)
+{
+	static const char accepted[] =
+		"64000 to 1000000000000, or text as \"64k\", \"1.5Gbit\"";
+
+	(void)state;
+	assert_int_equal(parse("{\"name\":\"a\",\"rate\":\"1.5Gbit\"}"), 0);
+	assert_true(config.rate == 1500000000);
+	param_release(fields, &config);
+	assert_int_equal(parse("{\"name\":\"a\",\"rate\":64000}"), 0);
+	assert_true(config.rate == 64000);
+	param_release(fields, &config);
+	assert_int_equal(parse("{\"name\":\"a\",\"rate\":\"1T\"}"), 0);
+	assert_true(config.rate == 1000000000000);
+	param_release(fields, &config);
+	check_refused("{\"name\":\"a\",\"rate\":63999}", "rate", "63999", accepted);
+	check_refused("{\"name\":\"a\",\"rate\":\"1.001T\"}", "rate", "\"1.001T\"", accepted);
+	check_refused("{\"name\":\"a\",\"rate\":-1}", "rate", "-1", accepted);
+	check_refused("{\"name\":\"a\",\"rate\":64000.0}", "rate", "64000.0", accepted);
+	check_refused("{\"name\":\"a\",\"rate\":\"64Ki\"}", "rate", "\"64Ki\"", accepted);
+	check_refused("{\"name\":\"a\",\"rate\":\"64k\\u0000\"}", "rate", "\"64k\\u0000\"",
+		      accepted);
+	check_refused("{\"name\":\"a\",\"rate\":true}", "rate", "true", accepted);
+	assert_string_equal(err.message, "port vm1: \"rate\" is no rate");
+	check_refused("{\"name\":\"a\",\"rate\":0}", "rate", "0", accepted);
+	assert_string_equal(err.message, "port vm1: \"rate\" is zero: use null for none");
+}
+
+static void sizes(void **state)
+{
+	static const char accepted[] =
+		"64 to 9223372036854775807, or text as \"64KiB\", \"1MiB\"";
+
+	(void)state;
+	assert_int_equal(parse("{\"name\":\"a\",\"burst\":\"1MiB\"}"), 0);
+	assert_true(config.burst == 1 << 20);
+	param_release(fields, &config);
+	assert_int_equal(parse("{\"name\":\"a\",\"burst\":1500}"), 0);
+	assert_true(config.burst == 1500);
+	param_release(fields, &config);
+	check_refused("{\"name\":\"a\",\"burst\":63}", "burst", "63", accepted);
+	assert_string_equal(err.message, "port vm1: \"burst\" is out of range");
+	check_refused("{\"name\":\"a\",\"burst\":\"1Gbit\"}", "burst", "\"1Gbit\"", accepted);
+	assert_string_equal(err.message, "port vm1: \"burst\" is no size");
+	check_refused("{\"name\":\"a\",\"burst\":\"0Ki\"}", "burst", "\"0Ki\"", accepted);
 }
 
 static void own_check(void **state)
@@ -300,6 +400,10 @@ int main(void)
 		cmocka_unit_test(not_in_this_version),
 		cmocka_unit_test(wrong_types),
 		cmocka_unit_test(wrong_values),
+		cmocka_unit_test(wide_numbers),
+		cmocka_unit_test(macs),
+		cmocka_unit_test(rates),
+		cmocka_unit_test(sizes),
 		cmocka_unit_test(own_check),
 		cmocka_unit_test(not_an_object),
 		cmocka_unit_test(prefix_begins_the_path),

@@ -167,6 +167,20 @@ static void json_that_is_no_request(void **state)
 	close(fd);
 }
 
+static void the_server_says_who_asks(void **state)
+{
+	static const char request[] = "{\"jsonrpc\":\"2.0\",\"method\":\"who\",\"id\":1}";
+	char expected[64];
+	int fd = connect_raw();
+
+	(void)state;
+	snprintf(expected, sizeof(expected), "[%d,%u,%u]", (int)getpid(), (unsigned int)getuid(),
+		 (unsigned int)getgid());
+	send_raw(fd, request, strlen(request));
+	expect_result(fd, 1, expected);
+	close(fd);
+}
+
 static void batches(void **state)
 {
 	static const char batch[] =
@@ -314,6 +328,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(no_json, server_fixture_start,
 						server_fixture_end),
 		cmocka_unit_test_setup_teardown(json_that_is_no_request, server_fixture_start,
+						server_fixture_end),
+		cmocka_unit_test_setup_teardown(the_server_says_who_asks, server_fixture_start,
 						server_fixture_end),
 		cmocka_unit_test_setup_teardown(batches, server_fixture_start,
 						server_fixture_end),

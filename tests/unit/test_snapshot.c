@@ -45,7 +45,7 @@ static void free_numbers_stay_free(void **state)
 	assert_int_equal(snapshot->table.port_count, 5);
 	assert_ptr_equal(snapshot->table.fdb, fdb);
 	for (uint16_t i = 0; i < 5; i++) {
-		assert_ptr_equal(snapshot->ports[i], ports[i]);
+		assert_ptr_equal(snapshot->ports[i].port, ports[i]);
 		assert_int_equal(snapshot->table.ports[i].present, ports[i] != NULL);
 	}
 	assert_int_equal(snapshot->table.flood_count, 2);
@@ -100,12 +100,42 @@ static void queues_are_dealt_out(void **state)
 	}
 }
 
+/* Settings as they are when it is built; a later change is for the next one. */
+static void settings_are_taken_over(void **state)
+{
+	struct port *ports[2] = { memory_port_new("a", 0, 1, 1, NULL),
+				  memory_port_new("b", 1, 1, 1, NULL) };
+	struct snapshot *snapshot;
+
+	(void)state;
+	assert_non_null(ports[0]);
+	assert_non_null(ports[1]);
+	ports[1]->settings.enabled = false;
+	ports[1]->settings.mtu = 1500;
+	ports[1]->settings.ingress.excess = EXCESS_DROP;
+	snapshot = snapshot_new(ports, 2, 1, NULL);
+	assert_non_null(snapshot);
+	ports[0]->settings.enabled = false;
+	assert_true(snapshot->table.ports[0].enabled);
+	assert_true(snapshot->ports[0].enabled);
+	assert_true(snapshot->ports[0].paused_by_limit);
+	assert_int_equal(snapshot->ports[0].max_length, ETHERNET_HEADER + PORT_MTU_MAX);
+	assert_false(snapshot->table.ports[1].enabled);
+	assert_false(snapshot->ports[1].enabled);
+	assert_false(snapshot->ports[1].paused_by_limit);
+	assert_int_equal(snapshot->ports[1].max_length, ETHERNET_HEADER + 1500);
+	snapshot_free(snapshot);
+	memory_port_free(ports[0]);
+	memory_port_free(ports[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(empty),
 		cmocka_unit_test(free_numbers_stay_free),
 		cmocka_unit_test(queues_are_dealt_out),
+		cmocka_unit_test(settings_are_taken_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

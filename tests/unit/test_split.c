@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtqueue/split.c: taking a ring over, its sizes and indices, and the guest's wish for
- * interrupts. test_split_rx.c and test_split_tx.c have the frames from and to the guest.
+ * virtqueue/split.c: taking a ring over, its sizes and indices, the guest's wish for interrupts,
+ * and what of a ring the dirty log sees. test_split_rx.c and test_split_tx.c have the frames from
+ * and to the guest.
  */
 #include "virtqueue/virtqueue.h"
 
@@ -106,6 +107,53 @@ static void kicks_are_suppressed(void **state)
 	/* The driver kicks when its index passes this one: in 65,536 entries. */
 	memcpy(&avail_event, &driver->used->ring[8], sizeof(avail_event));
 	assert_int_equal(avail_event, 99);
+	driver_free(driver);
+}
+
+static uint16_t avail_event_of(const struct driver *driver)
+{
+	uint16_t event;
+
+	memcpy(&event, &driver->used->ring[driver->size], sizeof(event));
+	return event;
+}
+
+static void kicks_are_asked_for(void **state)
+{
+	struct driver *driver = driver_new(8, VERSION_1, 100);
+
+	(void)state;
+	driver_write_frame(driver, LOW, 60);
+	virtqueue_arm(&driver->vq);
+	assert_int_equal(driver->used->flags, 0);
+	assert_false(virtqueue_is_waiting(&driver->vq));
+	assert_int_equal(driver_take(driver), 0);
+	assert_int_equal(driver->used->flags, 0);
+	driver_offer_one(driver, 0, LOW, 72, 0);
+	assert_true(virtqueue_is_waiting(&driver->vq));
+	assert_int_equal(driver_take(driver), 1);
+	assert_int_equal(driver->used->flags, VRING_USED_F_NO_NOTIFY);
+	assert_false(virtqueue_is_waiting(&driver->vq));
+	driver_free(driver);
+
+	driver = driver_new(8, VERSION_1 | EVENT_INDEX, 100);
+	driver->vq.log = driver_log(driver);
+	driver_write_frame(driver, LOW, 60);
+	virtqueue_arm(&driver->vq);
+	assert_int_equal(driver->used->flags, 0);
+	assert_int_equal(avail_event_of(driver), 100);
+	assert_true(driver_dirty(driver, USED));
+	driver_offer_one(driver, 0, LOW, 72, 0);
+	assert_int_equal(driver_take(driver), 1);
+	assert_int_equal(avail_event_of(driver), 100);
+	virtqueue_rx_release(&driver->vq);
+	virtqueue_arm(&driver->vq);
+	assert_int_equal(avail_event_of(driver), 101);
+	/* A ring that cannot be trusted has nothing that anybody could wait for. */
+	driver->avail->idx = 1000;
+	assert_false(virtqueue_is_waiting(&driver->vq));
+	assert_int_equal(driver->vq.fault, VIRTQUEUE_BAD_AVAIL);
+	assert_false(virtqueue_is_waiting(&driver->vq));
 	driver_free(driver);
 }
 
@@ -247,18 +295,138 @@ static void no_interrupt_flag(void **state)
 	driver_free(driver);
 }
 
+/* ---- the dirty log ---- */
+
+/* A driver of a large ring, whose parts take several pages, with a log. */
+static struct driver *logged_driver(uint64_t features, uint16_t start)
+{
+	struct driver *driver = driver_new(1024, features, start);
+	struct virtqueue_setup setup = driver_setup(driver, features);
+	const char *reason;
+
+	setup.log = driver_log(driver);
+	assert_int_equal(virtqueue_init(&driver->vq, &setup, &reason), 0);
+	return driver;
+}
+
+/* What suppresses kicks: the used ring's flags, or the word behind its last entry. */
+static void dirty_init(void **state)
+{
+	struct driver *driver = logged_driver(VERSION_1, 0);
+
+	(void)state;
+	assert_true(driver_dirty(driver, USED));
+	driver_expect_clean(driver);
+	driver_free(driver);
+
+	driver = logged_driver(VERSION_1 | EVENT_INDEX, 0);
+	assert_true(driver_dirty(driver, USED));
+	assert_true(driver_dirty(driver, USED + 4 + 8 * 1024));
+	driver_expect_clean(driver);
+	driver_free(driver);
+}
+
+/* Entries 511 and 1023 lie in two pages each; the index is in the first one. */
+static void dirty_receive(void **state)
+{
+	struct driver *driver = logged_driver(VERSION_1, 510);
+
+	(void)state;
+	driver_write_frame(driver, LOW, 60);
+	assert_true(driver_dirty(driver, USED));
+	/* Nothing there, nothing written. */
+	assert_int_equal(driver_take(driver), 0);
+	driver_expect_clean(driver);
+	publish(driver, 1);
+	assert_true(driver_dirty(driver, USED));
+	driver_expect_clean(driver);
+	publish(driver, 1);
+	assert_true(driver_dirty(driver, USED));
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	driver_expect_clean(driver);
+	/* Entries are written before they are published. */
+	driver_offer_one(driver, 0, LOW, 72, 0);
+	assert_int_equal(driver_take(driver), 1);
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	driver_expect_clean(driver);
+	virtqueue_rx_release(&driver->vq);
+	assert_true(driver_dirty(driver, USED));
+	driver_expect_clean(driver);
+	driver_free(driver);
+
+	/* Around the ring's end, and the indices' end. */
+	driver = logged_driver(VERSION_1, 65535);
+	driver_write_frame(driver, LOW, 60);
+	assert_true(driver_dirty(driver, USED));
+	publish(driver, 2);
+	assert_true(driver_dirty(driver, USED));
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	assert_true(driver_dirty(driver, USED + 2 * DIRTY_PAGE));
+	driver_expect_clean(driver);
+	driver_free(driver);
+}
+
+/* Pages of buffers, as far as they were written, and of the used ring. */
+static void dirty_transmit(void **state)
+{
+	struct driver *driver = logged_driver(MERGEABLE, 600);
+
+	(void)state;
+	assert_true(driver_dirty(driver, USED));
+	/* The short way: the frame's last byte is in the second page, the buffer goes on. */
+	driver_offer_one(driver, 0, LOW + DIRTY_PAGE - 1011, 3 * DIRTY_PAGE, WRITE);
+	send_well(driver, 1000);
+	assert_true(driver_dirty(driver, LOW));
+	assert_true(driver_dirty(driver, LOW + DIRTY_PAGE));
+	assert_true(driver_dirty(driver, USED));
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	driver_expect_clean(driver);
+	/* The long way, over chains and regions. */
+	driver_desc(driver, 1, LOW + 2 * DIRTY_PAGE, 100, WRITE | NEXT, 2);
+	driver_desc(driver, 2, LOW + 6 * DIRTY_PAGE, 100, WRITE, 0);
+	driver_offer(driver, 1);
+	driver_offer_one(driver, 3, HIGH - 10, 2000, WRITE);
+	send_well(driver, 1000);
+	assert_true(driver_dirty(driver, LOW + 2 * DIRTY_PAGE));
+	assert_true(driver_dirty(driver, LOW + 6 * DIRTY_PAGE));
+	assert_true(driver_dirty(driver, HIGH - 1));
+	assert_true(driver_dirty(driver, HIGH));
+	assert_true(driver_dirty(driver, USED));
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	driver_expect_clean(driver);
+	/* Too few: an entry was written that is not published. */
+	driver_offer_one(driver, 0, LOW, 100, WRITE);
+	send_in_vain(driver, 1000, 0);
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	driver_expect_clean(driver);
+	/* A bad one behind it: both entries, and the index. */
+	driver_offer_one(driver, 1, LOW, 100, 0);
+	send_in_vain(driver, 1000, 0);
+	assert_true(driver_dirty(driver, USED));
+	assert_true(driver_dirty(driver, USED + DIRTY_PAGE));
+	driver_expect_clean(driver);
+	send_in_vain(driver, 1000, 0);
+	driver_expect_clean(driver);
+	driver_free(driver);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(geometry),
 		cmocka_unit_test(takeover),
 		cmocka_unit_test(kicks_are_suppressed),
+		cmocka_unit_test(kicks_are_asked_for),
 		cmocka_unit_test(limits_of_a_burst),
 		cmocka_unit_test(extreme_sizes),
 		cmocka_unit_test(faults),
 		cmocka_unit_test(event_index),
 		cmocka_unit_test(no_interrupt_flag),
+		cmocka_unit_test(dirty_init),
+		cmocka_unit_test(dirty_receive),
+		cmocka_unit_test(dirty_transmit),
 	};
 
+	fill_pattern(pattern, sizeof(pattern));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,23 +12,6 @@
 
 #include "split_driver.h"
 
-static uint8_t pattern[FRAME_LENGTH_MAX + 64];
-
-/* The frame holds the first `length` bytes of the pattern. */
-static void expect_frame(const struct frame *frame, uint32_t length)
-{
-	uint32_t at = frame->head_length;
-
-	assert_int_equal(frame->drop, DROP_NO_DESTINATION);
-	assert_int_equal(frame->length, length);
-	assert_memory_equal(frame->head, pattern, frame->head_length);
-	for (uint16_t i = 0; i < frame->view_count; i++) {
-		assert_memory_equal(frame->views[i].address, pattern + at, frame->views[i].length);
-		at += frame->views[i].length;
-	}
-	assert_int_equal(at, length);
-}
-
 /* The chain at hand is malformed, comes back empty, and the ring goes on. */
 static void expect_malformed(struct driver *driver, uint16_t head)
 {
@@ -231,6 +214,11 @@ static void indirect_malformed(void **state)
 		driver_offer(driver, 1);
 		expect_malformed(driver, 1);
 	}
+	/* A chain that is longer than the ring, and good but for that. */
+	for (uint16_t i = 0; i < 5; i++)
+		driver_entry(driver, HIGH, i, LOW, 72, i < 4 ? NEXT : 0, (uint16_t)(i + 1));
+	driver_offer_one(driver, 1, HIGH, 16 * 5, VRING_DESC_F_INDIRECT);
+	expect_malformed(driver, 1);
 	/* A table in a table. */
 	driver_entry(driver, HIGH, 0, HIGH + 16, 16, VRING_DESC_F_INDIRECT, 0);
 	driver_entry(driver, HIGH, 1, LOW, 72, 0, 0);
@@ -470,6 +458,133 @@ static void worthless_chains(void **state)
 	driver_free(driver);
 }
 
+/* ---- budgets ---- */
+
+static uint16_t take_within(struct driver *driver, uint64_t budget)
+{
+	uint16_t count;
+
+	driver->burst->held = false;
+	driver->burst->budget = budget;
+	count = driver_take(driver);
+	driver->burst->budget = BURST_UNLIMITED;
+	if (count > 0)
+		virtqueue_rx_release(&driver->vq);
+	return count;
+}
+
+/* Frames of 100 to 107 bytes, each in a chain of one descriptor or of two. */
+static void offer_eight(struct driver *driver, bool chained)
+{
+	driver_write_frame(driver, LOW, 200);
+	for (uint16_t i = 0; i < 8; i++) {
+		uint32_t length = 12 + 100u + i;
+
+		if (chained)
+			length -= 50;
+		driver_desc(driver, i, LOW, length, chained ? NEXT : 0, (uint16_t)(8 + i));
+		driver_desc(driver, (uint16_t)(8 + i), LOW + length, 50, 0, 0);
+		driver_offer(driver, i);
+	}
+}
+
+static void budget(void **state)
+{
+	(void)state;
+	for (int chained = 0; chained < 2; chained++) {
+		struct driver *driver = driver_new(16, VERSION_1, 65530);
+
+		offer_eight(driver, chained);
+		/* Nothing at all, but it is known that there is something. */
+		assert_int_equal(take_within(driver, 0), 0);
+		assert_true(driver->burst->held);
+		driver_expect_none(driver);
+		/* A first one passes on anything, and alone. */
+		assert_int_equal(take_within(driver, 1), 1);
+		assert_true(driver->burst->held);
+		expect_frame(&driver->burst->frames[0], 100);
+		/* As many as fit exactly; one byte less is one frame less. */
+		assert_int_equal(take_within(driver, 101 + 102), 2);
+		assert_true(driver->burst->held);
+		expect_frame(&driver->burst->frames[0], 101);
+		expect_frame(&driver->burst->frames[1], 102);
+		assert_int_equal(take_within(driver, 103 + 104 + 105 - 1), 2);
+		expect_frame(&driver->burst->frames[1], 104);
+		for (uint16_t i = 0; i < 5; i++)
+			driver_expect(driver, i, 0);
+		driver_expect_none(driver);
+		/* All there are: nothing is held. */
+		assert_int_equal(take_within(driver, 105 + 106 + 107), 3);
+		assert_false(driver->burst->held);
+		expect_frame(&driver->burst->frames[2], 107);
+		for (uint16_t i = 5; i < 8; i++)
+			driver_expect(driver, i, 0);
+		assert_int_equal(take_within(driver, 0), 0);
+		assert_false(driver->burst->held);
+		driver_free(driver);
+	}
+}
+
+/* Segments are in the budget by a bound, which sizes that nobody may use do not change. */
+static void budget_of_segments(void **state)
+{
+	static const struct {
+		uint8_t type;
+		uint16_t size;
+		uint32_t bound;
+	} cases[] = {
+		{ VIRTIO_NET_HDR_GSO_NONE, 100, 3000 },
+		{ VIRTIO_NET_HDR_GSO_TCPV4, 0, 3000 },
+		{ VIRTIO_NET_HDR_GSO_TCPV4, 1, 3000 },
+		{ VIRTIO_NET_HDR_GSO_TCPV4, 47, 3000 },
+		{ VIRTIO_NET_HDR_GSO_TCPV4, 48, 3000 + 62 * FRAME_HEAD_MAX },
+		{ VIRTIO_NET_HDR_GSO_TCPV6, 1000, 3000 + 3 * FRAME_HEAD_MAX },
+		{ VIRTIO_NET_HDR_GSO_UDP, 65535, 3000 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (unsigned int enough = 0; enough < 2; enough++) {
+			struct driver *driver = driver_new(8, VERSION_1, 0);
+			struct virtio_net_hdr *vnet;
+
+			driver_write_frame(driver, LOW, 60);
+			driver_write_frame(driver, LOW + 4096, 3000);
+			vnet = (struct virtio_net_hdr *)driver_at(driver, LOW + 4096);
+			vnet->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+			vnet->gso_type = cases[i].type;
+			vnet->gso_size = cases[i].size;
+			driver_offer_one(driver, 0, LOW, 12 + 60, 0);
+			driver_offer_one(driver, 1, LOW + 4096, 12 + 3000, 0);
+			assert_int_equal(take_within(driver, 60 + cases[i].bound - 1 + enough),
+					 1 + enough);
+			assert_int_equal(driver->burst->held, !enough);
+			driver_free(driver);
+		}
+	}
+}
+
+/* Chains without a frame are neither charged nor held up, and are counted once. */
+static void budget_of_malformed(void **state)
+{
+	struct driver *driver = driver_new(8, VERSION_1, 0);
+
+	(void)state;
+	driver_write_frame(driver, LOW, 100);
+	driver_offer_one(driver, 0, LOW, 12 + 100, 0);
+	driver_offer_one(driver, 1, LOW, 12, WRITE);
+	driver_offer_one(driver, 2, LOW, 12 + 100, 0);
+	assert_int_equal(take_within(driver, 100), 2);
+	assert_int_equal(driver->burst->frames[1].drop, DROP_MALFORMED);
+	assert_true(driver->burst->held);
+	assert_int_equal(take_within(driver, 100), 1);
+	assert_int_equal(driver->vq.malformed, 1);
+	driver_offer_one(driver, 3, LOW, 12, WRITE);
+	assert_int_equal(take_within(driver, 0), 0);
+	assert_int_equal(driver->vq.malformed, 1);
+	driver_free(driver);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -487,6 +602,9 @@ int main(void)
 		cmocka_unit_test(gathered),
 		cmocka_unit_test(burst_ends_early),
 		cmocka_unit_test(worthless_chains),
+		cmocka_unit_test(budget),
+		cmocka_unit_test(budget_of_segments),
+		cmocka_unit_test(budget_of_malformed),
 	};
 
 	fill_pattern(pattern, sizeof(pattern));

@@ -13,52 +13,6 @@
 
 #include "split_driver.h"
 
-#define UNTOUCHED 0xee /* as split_driver.h fills memory */
-
-static uint8_t pattern[FRAME_LENGTH_MAX];
-
-/* Sends one frame of this length. Returns what became of it. */
-static struct tx_outcome send(struct driver *driver, uint32_t length)
-{
-	struct tx_outcome outcome = { 0 };
-	struct sample sample;
-	uint16_t views = length > FRAME_HEAD_PLAIN ? 2 : 0;
-	struct frame *frame = make_frame(&sample, pattern, length, views);
-
-	virtqueue_tx_burst(&driver->vq, &frame, 1, &outcome);
-	return outcome;
-}
-
-static void send_well(struct driver *driver, uint32_t length)
-{
-	struct tx_outcome outcome = send(driver, length);
-
-	assert_int_equal(outcome.packets, 1);
-	assert_int_equal(outcome.too_long, 0);
-	assert_int_equal(outcome.segments, 1);
-	assert_int_equal(outcome.bytes, length);
-}
-
-static void send_in_vain(struct driver *driver, uint32_t length, uint16_t too_long)
-{
-	struct tx_outcome outcome = send(driver, length);
-
-	assert_int_equal(outcome.packets, 0);
-	assert_int_equal(outcome.too_long, too_long);
-	assert_int_equal(outcome.segments, 0);
-	assert_int_equal(outcome.bytes, 0);
-}
-
-/* The header as the guest reads it: plain, with this many buffers. */
-static void expect_header(const uint8_t *at, uint32_t header, uint16_t buffers)
-{
-	static const uint8_t zero[10];
-
-	assert_memory_equal(at, zero, 10);
-	if (header == 12)
-		assert_memory_equal(at + 10, &buffers, 2);
-}
-
 static void plain(void **state)
 {
 	static const uint64_t features[] = { 0, VERSION_1, MERGEABLE };
@@ -491,6 +445,38 @@ static void long_queue(void **state)
 	driver_free(driver);
 }
 
+/* The largest ring, full all the time: distances of 32,768 positions, and the indices' wrap. */
+static void largest_ring(void **state)
+{
+	struct driver *driver = driver_new(VIRTQUEUE_SIZE_MAX, MERGEABLE, 40000);
+	struct sample samples[BURST_MAX];
+	struct frame *frames[BURST_MAX];
+	struct tx_outcome outcome = { 0 };
+	uint32_t sent = 0;
+
+	(void)state;
+	/* The last of each burst takes two buffers. */
+	for (uint16_t i = 0; i < BURST_MAX; i++)
+		frames[i] = make_frame(&samples[i], pattern, i + 1 < BURST_MAX ? 60 : 150,
+				       i + 1 < BURST_MAX ? 0 : 1);
+	while (sent < 2 * VIRTQUEUE_SIZE_MAX) {
+		while ((uint16_t)(driver->posted - driver->used->idx) < VIRTQUEUE_SIZE_MAX)
+			driver_offer_one(driver, driver->posted % VIRTQUEUE_SIZE_MAX,
+					 LOW + 100u * (driver->posted % 1000), 100, WRITE);
+		for (unsigned int step = 0; step < 3; step++)
+			virtqueue_tx_expect(&driver->vq, step);
+		virtqueue_tx_burst(&driver->vq, frames, BURST_MAX, &outcome);
+		sent += BURST_MAX;
+		assert_int_equal(outcome.packets, sent % 65536);
+		for (uint16_t i = 0; i <= BURST_MAX; i++)
+			driver_expect(driver, driver->seen % VIRTQUEUE_SIZE_MAX,
+				      i + 1 < BURST_MAX ? 72 : i < BURST_MAX ? 100 : 62);
+		driver_expect_none(driver);
+	}
+	assert_int_equal(driver->vq.fault, VIRTQUEUE_OK);
+	driver_free(driver);
+}
+
 /* Buffers of all shapes in turns: what was looked at ahead must not be used out of turn. */
 static void mixed_shapes(void **state)
 {
@@ -587,6 +573,7 @@ int main(void)
 		cmocka_unit_test(ring_too_small),   cmocka_unit_test(malformed),
 		cmocka_unit_test(malformed_in_set), cmocka_unit_test(many_pieces),
 		cmocka_unit_test(worthless_chains), cmocka_unit_test(long_queue),
+		cmocka_unit_test(largest_ring),
 		cmocka_unit_test(mixed_shapes),     cmocka_unit_test(beyond_what_was_seen),
 		cmocka_unit_test(faults),
 	};

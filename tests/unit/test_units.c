@@ -86,6 +86,90 @@ static void modes(void **state)
 	}
 }
 
+struct number {
+	const char *text;
+	uint64_t value;
+};
+
+static void check_numbers(int (*parse)(const char *, uint64_t *), const struct number *good,
+			  const char *const *bad)
+{
+	uint64_t value;
+
+	for (; good->text != NULL; good++) {
+		value = 1;
+		if (parse(good->text, &value) != 0)
+			fail_msg("\"%s\" was refused", good->text);
+		if (value != good->value)
+			fail_msg("\"%s\" is %llu", good->text, (unsigned long long)value);
+	}
+	value = 7;
+	for (; *bad != NULL; bad++) {
+		if (parse(*bad, &value) != -EINVAL)
+			fail_msg("\"%s\" was taken", *bad);
+		assert_int_equal(value, 7);
+	}
+}
+
+static void rates(void **state)
+{
+	static const struct number good[] = {
+		{ "0", 0 },
+		{ "64000", 64000 },
+		{ "007", 7 },
+		{ "64k", 64000 },
+		{ "64kbit", 64000 },
+		{ "64kbit/s", 64000 },
+		{ "10Mbps", 10000000 },
+		{ "1.5G", 1500000000 },
+		{ "1Gbit", 1000000000 },
+		{ "1T", 1000000000000 },
+		{ "1k/s", 1000 },
+		{ "0.001k", 1 },
+		{ "1.0", 1 },
+		{ "1.234567891G", 1234567891 },
+		{ "9223372036854775.807k", INT64_MAX },
+		{ "999999999999999999", 999999999999999999 },
+		{ NULL, 0 },
+	};
+	static const char *const bad[] = {
+		"", "k", "bit", "-1", "+1", " 1", "1 ", "1 k", "1e3", "0x10", ".5", "1.", "1.k",
+		"1.5", "1.0005k", "1Ki", "1K", "1m", "1g", "1Gbits", "1Gbit/", "1GB", "1kk",
+		"1,5k", "9223372036854775.808k", "9223372036854775808", "1000000000000000000",
+		"100000000000T", "1.0000000001T", "nan", "inf", "1\xc2\xb5", NULL,
+	};
+
+	(void)state;
+	check_numbers(rate_parse, good, bad);
+}
+
+static void sizes(void **state)
+{
+	static const struct number good[] = {
+		{ "0", 0 },
+		{ "1500", 1500 },
+		{ "1500B", 1500 },
+		{ "64Ki", 65536 },
+		{ "64KiB", 65536 },
+		{ "1.5Mi", 1572864 },
+		{ "1MiB", 1048576 },
+		{ "2Gi", 2147483648 },
+		{ "1k", 1000 },
+		{ "1kB", 1000 },
+		{ "1M", 1000000 },
+		{ "3GB", 3000000000 },
+		{ "0.5Ki", 512 },
+		{ NULL, 0 },
+	};
+	static const char *const bad[] = {
+		"", "B", "Ki", "-1", "1 KiB", "1K", "1KB", "1ki", "1mi", "1Kib", "1KiBB", "1bit",
+		"1Ti", "0.3Ki", "1.5", "8589934592Gi", "1B/s", NULL,
+	};
+
+	(void)state;
+	check_numbers(size_parse, good, bad);
+}
+
 static void text_that_fits_is_whole(void **state)
 {
 	char text[6];
@@ -123,6 +207,8 @@ int main(void)
 		cmocka_unit_test(mac_bad),
 		cmocka_unit_test(names),
 		cmocka_unit_test(modes),
+		cmocka_unit_test(rates),
+		cmocka_unit_test(sizes),
 		cmocka_unit_test(text_that_fits_is_whole),
 		cmocka_unit_test(text_is_cut_between_characters),
 	};

@@ -353,6 +353,81 @@ static void tagged(void **state)
 	take(&frame, NEEDS_CHECKSUM | NEEDS_TSO4, 10, 58);
 }
 
+/* The fragments of UFO carry the UDP header as part of what is cut; TCP segments have their own. */
+static void what_is_cut(void **state)
+{
+	struct frame udp = make(UDP4), tcp = make(TCP4);
+
+	(void)state;
+	udp.length = 34 + 2000;
+	take(&udp, NEEDS_CHECKSUM | NEEDS_UFO, 2, 42);
+	udp.length++;
+	take(&udp, NEEDS_CHECKSUM | NEEDS_UFO, 3, 42);
+	udp.length = 34 + 1000;
+	take(&udp, NEEDS_CHECKSUM, 1, 0);
+	udp.length++;
+	take(&udp, NEEDS_CHECKSUM | NEEDS_UFO, 2, 42);
+	tcp.length = 54 + 2000;
+	take(&tcp, NEEDS_CHECKSUM | NEEDS_TSO4, 2, 54);
+	tcp.length++;
+	take(&tcp, NEEDS_CHECKSUM | NEEDS_TSO4, 3, 54);
+}
+
+/* The partial checksum of DHCP, in either direction, is for no receiver; nobody else's is. */
+static void dhcp(void **state)
+{
+	static const struct {
+		uint16_t from, to;
+		bool dhcp;
+	} cases[] = {
+		{ 67, 68, true },     { 68, 67, true },     { 67, 9, true },
+		{ 9, 68, true },      { 9, 67, true },      { 68, 9, true },
+		{ 66, 69, false },    { 1000, 80, false },  { 0x4300, 1, false },
+		{ 1, 0x4400, false }, { 0x0143, 1, false }, { 1, 0x0144, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint8_t needs = cases[i].dhcp ? NEEDS_CHECKSUM | NEEDS_FILL : NEEDS_CHECKSUM;
+		struct frame udp = make(UDP4), tcp = make(TCP4);
+
+		packet_put16(udp.head + 34, cases[i].from);
+		packet_put16(udp.head + 36, cases[i].to);
+		packet_put16(tcp.head + 34, cases[i].from);
+		packet_put16(tcp.head + 36, cases[i].to);
+		/* One that is to be cut is no DHCP. */
+		take(&udp, NEEDS_CHECKSUM | NEEDS_UFO, 10, 42);
+		udp.vnet.gso_type = tcp.vnet.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+		take(&udp, needs, 1, 0);
+		take(&tcp, NEEDS_CHECKSUM, 1, 0);
+		/* It is the switch's wish: no sender must have negotiated it. */
+		assert_int_equal(vnet_check(&udp, NEEDS_CHECKSUM), 0);
+		assert_int_equal(udp.needs, needs);
+		/* A whole checksum needs nothing. */
+		udp.vnet.flags = 0;
+		take(&udp, 0, 1, 0);
+	}
+	assert_int_equal(NEEDS_FILL & NEEDS_ALL, 0);
+}
+
+/* Ports that the head does not hold are not looked at. */
+static void dhcp_behind_the_head(void **state)
+{
+	struct frame frame = make(UDP4);
+
+	(void)state;
+	frame.vnet.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	memset(frame.head, 0, FRAME_HEAD_MAX);
+	for (int i = 1; i < FRAME_HEAD_MAX; i += 2)
+		frame.head[i] = 67;
+	frame.vnet.csum_start = FRAME_HEAD_MAX - 4;
+	take(&frame, NEEDS_CHECKSUM | NEEDS_FILL, 1, 0);
+	frame.vnet.csum_start = FRAME_HEAD_MAX - 2;
+	take(&frame, NEEDS_CHECKSUM, 1, 0);
+	frame.vnet.csum_start = 9000;
+	take(&frame, NEEDS_CHECKSUM, 1, 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -371,6 +446,9 @@ int main(void)
 		cmocka_unit_test(headers_across_head),
 		cmocka_unit_test(not_whole_packets),
 		cmocka_unit_test(tagged),
+		cmocka_unit_test(what_is_cut),
+		cmocka_unit_test(dhcp),
+		cmocka_unit_test(dhcp_behind_the_head),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

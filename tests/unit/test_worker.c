@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <rte_cycles.h>
 
 #include "rig.h"
 
@@ -65,7 +66,8 @@ static void learns_from_traffic(void **state)
 
 static void bytes_arrive_unchanged(void **state)
 {
-	static const uint32_t lengths[] = { 14, 60, 127, 128, 129, 1514, 9000, FRAME_LENGTH_MAX };
+	static const uint32_t lengths[] = { 14, 60, 127, 128, 129, 1514, 9000,
+					    ETHERNET_HEADER + PORT_MTU_MAX };
 	static const uint16_t pieces[] = { 0, 1, 2, 18, 33 };
 	struct rig *rig = rig_new(2, 1);
 
@@ -189,13 +191,14 @@ static void bad_offloads_are_dropped(void **state)
 	rig_free(rig);
 }
 
-static void unnegotiated_offloads_are_dropped(void **state)
+static void unnegotiated_offloads(void **state)
 {
 	static const struct memory_config checksums = { NEEDS_CHECKSUM, NEEDS_ALL, MEMORY_KEPT,
 							false };
 	const struct virtio_net_hdr partial = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
 						.csum_start = 34, .csum_offset = 16 };
 	struct rig *rig = rig_new(2, 1);
+	const struct memory_frame *sent;
 
 	(void)state;
 	rig_learn_hosts(rig);
@@ -203,13 +206,16 @@ static void unnegotiated_offloads_are_dropped(void **state)
 	memory_port_free(rig->ports[0]);
 	rig->ports[0] = memory_port_new("p0", 0, 1, 1, &checksums);
 	assert_non_null(rig->ports[0]);
+	rig->snapshot->ports[0].port = rig->ports[0];
 	assert_null(send_with_header(rig, &tso, 9000));
 	assert_int_equal(counters_of(rig, 0).rx.dropped[DROP_BAD_OFFLOAD], 1);
 	assert_non_null(send_with_header(rig, &partial, 9000));
-	/* What this receiver has not. */
+	/* What this receiver has not is done in software. */
 	memory_connect(rig->ports[1], (const uint16_t[]){ 0 }, 1, 0);
-	assert_null(send_with_header(rig, &partial, 9000));
-	assert_int_equal(counters_of(rig, 1).tx.dropped[DROP_BAD_OFFLOAD], 1);
+	sent = send_with_header(rig, &partial, 9000);
+	assert_non_null(sent);
+	assert_int_equal(sent->needs, 0);
+	assert_true(vnet_is_plain(&sent->vnet));
 	rig_free(rig);
 }
 
@@ -310,6 +316,123 @@ static void a_full_burst_floods_many_ports(void **state)
 	rig_free(rig);
 }
 
+/* ---- idle queues ---- */
+
+#define IDLE_PORTS 32
+
+/* One port with a frame in each round, and IDLE_PORTS without. Time passes not at all. */
+static struct rig *idle_rig(void)
+{
+	struct rig *rig = rig_new(1 + IDLE_PORTS, 1);
+
+	rig_learn_hosts(rig);
+	rig->worker->cycles_per_us = UINT64_C(1) << 40;
+	rig->worker->round_start = rte_rdtsc();
+	return rig;
+}
+
+static void iterate(struct rig *rig, unsigned int rounds, bool busy)
+{
+	for (unsigned int i = 0; i < rounds; i++) {
+		if (busy)
+			rig_inject(rig, 0, rig_mac(1), 60);
+		worker_iterate(rig->worker);
+	}
+}
+
+static uint32_t polled(struct rig *rig, uint16_t port)
+{
+	return memory_counts(rig->ports[port], 0).polled;
+}
+
+static void idle_queues_take_turns(void **state)
+{
+	struct rig *rig = idle_rig();
+	uint32_t before[1 + IDLE_PORTS];
+
+	(void)state;
+	iterate(rig, IDLE_VISITS - 1, true);
+	for (uint16_t port = 0; port <= IDLE_PORTS; port++)
+		assert_int_equal(polled(rig, port), IDLE_VISITS - 1);
+	iterate(rig, 1, true);
+	for (uint16_t port = 0; port <= IDLE_PORTS; port++)
+		before[port] = polled(rig, port);
+	iterate(rig, 10 * IDLE_ROUNDS, true);
+	assert_int_equal(polled(rig, 0) - before[0], 10 * IDLE_ROUNDS);
+	for (uint16_t port = 1; port <= IDLE_PORTS; port++)
+		assert_int_equal(polled(rig, port) - before[port], 10);
+	rig_free(rig);
+}
+
+/* Its place in the circle is taken by nobody, and nobody waits longer for that. */
+static void a_frame_ends_idleness(void **state)
+{
+	struct rig *rig = idle_rig();
+	uint32_t before, others[1 + IDLE_PORTS];
+
+	(void)state;
+	iterate(rig, 2 * IDLE_VISITS, true);
+	rig_inject(rig, 7, rig_mac(0), 60);
+	iterate(rig, IDLE_ROUNDS, true);
+	assert_int_equal(memory_counts(rig->ports[0], 0).sent, 1);
+	for (uint16_t port = 0; port <= IDLE_PORTS; port++)
+		others[port] = polled(rig, port);
+	before = polled(rig, 7);
+	iterate(rig, 20, true);
+	assert_int_equal(polled(rig, 7) - before, 20);
+	for (uint16_t port = 1; port <= IDLE_PORTS; port++)
+		if (port != 7)
+			assert_in_range(polled(rig, port) - others[port], 1, 2);
+	/* And another time of nothing brings it back. */
+	iterate(rig, 2 * IDLE_VISITS, true);
+	before = polled(rig, 7);
+	iterate(rig, 10 * IDLE_ROUNDS, true);
+	assert_int_equal(polled(rig, 7) - before, 10);
+	rig_free(rig);
+}
+
+/* With nothing else to do, all are visited in each round. */
+static void idle_queues_among_themselves(void **state)
+{
+	struct rig *rig = idle_rig();
+
+	(void)state;
+	iterate(rig, 10 * IDLE_VISITS, false);
+	for (uint16_t port = 0; port <= IDLE_PORTS; port++)
+		assert_in_range(polled(rig, port), 10 * IDLE_VISITS, 10 * IDLE_VISITS + 1);
+	rig_free(rig);
+}
+
+static void spin(uint64_t cycles)
+{
+	const uint64_t start = rte_rdtsc();
+
+	while (rte_rdtsc() - start < cycles)
+		;
+}
+
+/*
+ * Where rounds take long, the wait for another one counts, too: here each takes more than half of
+ * the longest wait. So none waits for two.
+ */
+static void idle_queues_never_wait_long(void **state)
+{
+	const uint64_t longest = 10000000;
+	struct rig *rig = idle_rig();
+	uint32_t before;
+
+	(void)state;
+	iterate(rig, 2 * IDLE_VISITS, true);
+	rig->worker->cycles_per_us = longest / IDLE_WAIT_US;
+	before = polled(rig, 7);
+	for (int i = 0; i < 10; i++) {
+		iterate(rig, 1, true);
+		spin(longest * 6 / 10);
+	}
+	assert_in_range(polled(rig, 7) - before, 9, 10);
+	rig_free(rig);
+}
+
 /* ---- the loop ---- */
 
 static pthread_t thread;
@@ -330,7 +453,7 @@ static void stop(struct rig *rig)
 {
 	void *result;
 
-	__atomic_store_n(&rig->worker->stop, true, __ATOMIC_RELAXED);
+	worker_stop(rig->worker);
 	assert_int_equal(pthread_join(thread, &result), 0);
 	assert_null(result);
 	rig_check_ledgers(rig);
@@ -518,7 +641,8 @@ static void come_and_go(enum worker_idle idle)
 		assert_int_equal(retire_later(rig->retire, set_flag, &gone), 0);
 		wait_until_retired(rig, &gone);
 		port_sum_counters(rig->ports[1], &last);
-		assert_int_equal(last.tx.offered, last.tx.packets + rig_dropped(last.tx.dropped));
+		assert_int_equal(last.tx.offered + last.tx.cut,
+				 last.tx.packets + rig_dropped(last.tx.dropped));
 		packets += last.rx.packets;
 		memory_port_free(rig->ports[1]);
 		/* Without a port behind it the address is unknown. */
@@ -533,7 +657,7 @@ static void come_and_go(enum worker_idle idle)
 		wait_for_length(rig->ports[1], 88);
 		memory_forget(rig->ports[2], 0);
 	}
-	__atomic_store_n(&rig->worker->stop, true, __ATOMIC_RELAXED);
+	worker_stop(rig->worker);
 	pthread_join(thread, NULL);
 	for (uint16_t port = 0; port < 3; port++)
 		packets += counters_of(rig, port).rx.packets;
@@ -579,12 +703,16 @@ int main(void)
 		cmocka_unit_test(offloads_cross_whole),
 		cmocka_unit_test(a_guest_cannot_vouch_for_its_data),
 		cmocka_unit_test(bad_offloads_are_dropped),
-		cmocka_unit_test(unnegotiated_offloads_are_dropped),
+		cmocka_unit_test(unnegotiated_offloads),
 		cmocka_unit_test(drops_of_the_port_keep_their_reason),
 		cmocka_unit_test(the_next_queue_is_expected),
 		cmocka_unit_test(both_sides_are_told_once_a_burst),
 		cmocka_unit_test(a_round_of_visits_tells_everybody),
 		cmocka_unit_test(a_full_burst_floods_many_ports),
+		cmocka_unit_test(idle_queues_take_turns),
+		cmocka_unit_test(a_frame_ends_idleness),
+		cmocka_unit_test(idle_queues_among_themselves),
+		cmocka_unit_test(idle_queues_never_wait_long),
 		cmocka_unit_test(adaptive_workers_nap),
 		cmocka_unit_test(busy_workers_do_not),
 		cmocka_unit_test(bursts_are_counted_by_size),

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Makes the test guest from Debian's packages: OUTDIR/vmlinuz (the cloud kernel, unpacked, not
-# installed) and OUTDIR/initramfs.gz (busybox, the virtio modules, iperf3, ethtool, and init beside
-# this script). Usage: build.sh OUTDIR. Does nothing while both are newer than their sources.
+# installed) and OUTDIR/initramfs.gz (busybox, the virtio modules, iperf3, ethtool, tcpdump,
+# and init, blackout.c and udpecho.c beside this script). Usage: build.sh OUTDIR. Does nothing while
+# both are newer than their sources.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -14,7 +15,8 @@ mkdir -p "$1"
 out=$(cd "$1" && pwd)
 
 fresh() {
-    [ -s "$1" ] && [ "$1" -nt "$here/build.sh" ] && [ "$1" -nt "$here/init" ]
+    [ -s "$1" ] && [ "$1" -nt "$here/build.sh" ] && [ "$1" -nt "$here/init" ] &&
+        [ "$1" -nt "$here/blackout.c" ] && [ "$1" -nt "$here/udpecho.c" ]
 }
 if fresh "$out/vmlinuz" && fresh "$out/initramfs.gz"; then
     exit 0
@@ -37,18 +39,25 @@ fi
 dpkg-deb -x "$work/$package"_*.deb "$work/kernel"
 
 root=$work/root
-mkdir -p "$root/bin" "$root/modules"
+mkdir -p "$root/bin" "$root/modules" "$root/etc"
+echo root:x:0:0::/:/bin/sh >"$root/etc/passwd" # tcpdump looks itself up
 cp "$here/init" "$root/init"
 chmod 755 "$root/init"
 cp "$(command -v busybox)" "$root/bin/busybox"
-for program in iperf3 ethtool; do
-    path=$(PATH=/usr/bin:/usr/sbin:/bin:/sbin command -v $program)
+for program in iperf3 ethtool tcpdump; do
+    if ! path=$(PATH=/usr/bin:/usr/sbin:/bin:/sbin command -v $program); then
+        echo "$0: $program is not installed" >&2
+        exit 1
+    fi
     cp "$path" "$root/bin/$program"
     # The third word of a line "name => path (address)", or the first of "path (address)".
     ldd "$path" | sed -n 's/^[^/]*\(\/[^ ]*\) (.*/\1/p' | while read -r library; do
         mkdir -p "$root$(dirname "$library")"
         cp -L "$library" "$root$library"
     done
+done
+for program in blackout udpecho; do
+    cc -std=c11 -D_GNU_SOURCE -O2 -static -o "$root/bin/$program" "$here/$program.c"
 done
 # Each module needs those before it.
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci \

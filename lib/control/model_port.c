@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One port of the model: its parameters, parsing, patching; control/model.h is the contract. */
+#include "control/model.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "rpc/describe.h"
+#include "rpc/param.h"
+
+/* Guests may drop IPv6 below that (RFC 8200, 5). */
+#define MTU_IPV6_MIN 1280
+
+struct port_common {
+	char name[PORT_NAME_SIZE];
+	char type[32];
+	uint32_t queues;
+	json_t *labels;
+	struct port_settings settings;
+};
+
+static int check_name(const void *value, struct error *err)
+{
+	if (name_check(value) == 0)
+		return 0;
+	error_detail(err, NULL, NULL, NULL, "1 to 63 of A-Z a-z 0-9 _ . : -");
+	return -EINVAL;
+}
+
+static int check_labels(const void *value, struct error *err)
+{
+	json_t *labels = *(json_t *const *)value;
+	const char *key;
+	json_t *label;
+
+	json_object_foreach(labels, key, label) {
+		if (json_is_string(label))
+			continue;
+		error_detail(err, NULL, NULL, NULL, "an object whose values are strings");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static json_t *describe_labels(void)
+{
+	return json_pack("{s:s, s:{s:s}}", "type", "object", "additionalProperties", "type",
+			 "string");
+}
+
+static int check_mac(const void *value, struct error *err)
+{
+	const struct param_mac *mac = value;
+
+	if (mac_is_station(mac->mac))
+		return 0;
+	error_detail(err, NULL, NULL, NULL, "an address of one station: not a group's, not zero");
+	return -EINVAL;
+}
+
+static const char *const excess_names[] = { "pause", "drop", NULL };
+
+static const struct param ingress_bandwidth_params[] = {
+	{ "rate", PARAM_RATE, PARAM_AT(struct port_common, settings.ingress.bandwidth.rate),
+	  .required = true, .min = LIMIT_BANDWIDTH_MIN, .max = LIMIT_BANDWIDTH_MAX,
+	  .help = "bits a second, of Ethernet header and payload" },
+	{ "burst", PARAM_SIZE, PARAM_AT(struct port_common, settings.ingress.bandwidth.burst),
+	  .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
+	  .help = "bytes that may pass at once; by default the larger of 10 ms of the rate and "
+		  "64 KiB" },
+	{ "one_time_burst", PARAM_SIZE,
+	  PARAM_AT(struct port_common, settings.ingress.bandwidth.one_time_burst),
+	  .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
+	  .help = "bytes that may pass once, before the burst is touched" },
+	{ NULL }
+};
+
+static const struct param ingress_params[] = {
+	{ "bandwidth", PARAM_OBJECT, .fields = ingress_bandwidth_params,
+	  .help = "a token bucket for bits a second" },
+	{ "packets", PARAM_LATER, .help = "a token bucket for packets a second" },
+	{ "excess", PARAM_CHOICE, PARAM_AT(struct port_common, settings.ingress.excess),
+	  .choices = excess_names, .initial = "\"pause\"",
+	  .help = "what is over the limit: pause leaves it with the sender, drop drops it" },
+	{ NULL }
+};
+
+static const struct param limits_params[] = {
+	{ "ingress", PARAM_OBJECT, .fields = ingress_params, .help = "from the port" },
+	{ "egress", PARAM_LATER, .help = "to the port" },
+	{ NULL }
+};
+
+static const struct param common_params[] = {
+	{ "name", PARAM_STRING, PARAM_AT(struct port_common, name), .required = true,
+	  .check = check_name, .help = "1 to 63 of A-Z a-z 0-9 _ . : -" },
+	{ "type", PARAM_STRING, PARAM_AT(struct port_common, type), .required = true,
+	  .help = "what kind of port" },
+	{ "queues", PARAM_UINT, PARAM_AT(struct port_common, queues), .min = 1,
+	  .max = PORT_QUEUES_MAX, .initial = "1", .help = "queue pairs" },
+	{ "enabled", PARAM_BOOL, PARAM_AT(struct port_common, settings.enabled), .initial = "true",
+	  .help = "false keeps the rings and drops all frames" },
+	{ "mac", PARAM_MAC, PARAM_AT(struct port_common, settings.mac), .check = check_mac,
+	  .help = "the address that lives behind the port: never learned elsewhere" },
+	{ "mtu", PARAM_UINT, PARAM_AT(struct port_common, settings.mtu), .min = PORT_MTU_MIN,
+	  .max = PORT_MTU_MAX, .initial = "65535",
+	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart" },
+	{ "limits", PARAM_OBJECT, .fields = limits_params, .help = "rates the port is held to" },
+	{ "labels", PARAM_JSON, PARAM_AT(struct port_common, labels), .json_kind = JSON_OBJECT,
+	  .check = check_labels, .schema = describe_labels,
+	  .help = "the operator's own words, shown in lists" },
+	{ "guard", PARAM_LATER }, { "allowed", PARAM_LATER }, { "vlan", PARAM_LATER },
+	{ "isolated", PARAM_LATER }, { "learning", PARAM_LATER }, { "flood", PARAM_LATER },
+	{ "storm", PARAM_LATER }, { "max_addresses", PARAM_LATER }, { "link_local", PARAM_LATER },
+	{ "retry", PARAM_LATER },
+	{ NULL }
+};
+
+/* Types of the fixed shape that have no file yet. */
+static const char *const later_types[] = { "tap", "af_packet", "ethdev", NULL };
+
+static int out_of_memory(struct error *err)
+{
+	return error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
+}
+
+static bool is_common(const char *key)
+{
+	for (const struct param *row = common_params; row->name != NULL; row++)
+		if (strcmp(row->name, key) == 0)
+			return true;
+	return false;
+}
+
+/* Splits a port's object in the keys of all ports and those of its type. */
+static int split_keys(const json_t *source, json_t **common, json_t **own)
+{
+	const char *key;
+	json_t *value;
+
+	*common = json_object();
+	*own = json_object();
+	if (*common == NULL || *own == NULL)
+		return -ENOMEM;
+	json_object_foreach((json_t *)(uintptr_t)source, key, value) {
+		if (json_object_set(is_common(key) ? *common : *own, key, value) != 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int unknown_type(const char *type, const char *object, struct error *err)
+{
+	const char *const *later = later_types;
+
+	while (*later != NULL && strcmp(*later, type) != 0)
+		later++;
+	if (*later != NULL)
+		error_set(err, ERROR_INVALID, EINVAL, "%s: type %s is not in this version", object,
+			  type);
+	else
+		error_set(err, ERROR_INVALID, EINVAL, "%s: there is no port type %s", object, type);
+	error_detail(err, object, "type", type, port_types);
+	return -EINVAL;
+}
+
+/* What errors call a port whose name may itself be wrong. */
+static void name_object(const json_t *source, size_t index, char *text, size_t size)
+{
+	const char *name = json_string_value(json_object_get(source, "name"));
+
+	if (name != NULL && name_check(name) == 0)
+		snprintf(text, size, "port %s", name);
+	else if (index == MODEL_PORT_ALONE)
+		snprintf(text, size, "the port");
+	else
+		snprintf(text, size, "ports[%zu]", index);
+}
+
+static int fill_port(struct model_port *port, struct port_common *common, const json_t *source,
+		     json_t *own_keys, const char *object, struct error *err)
+{
+	memcpy(port->name, common->name, sizeof(port->name));
+	port->queues = common->queues;
+	port->settings = common->settings;
+	port->labels = common->labels;
+	port->source = json_deep_copy(source);
+	port->ops = port_find_type(common->type);
+	if (port->ops == NULL)
+		return unknown_type(common->type, object, err);
+	port->config = calloc(1, port->ops->config_size);
+	if (port->config == NULL || port->source == NULL)
+		return out_of_memory(err);
+	return param_parse(port->ops->params, own_keys, port->config, object, "", err);
+}
+
+int model_port_parse(const json_t *source, size_t index, struct model_port **result,
+		     struct error *err)
+{
+	struct port_common common = { .labels = NULL };
+	json_t *common_keys = NULL, *own_keys = NULL;
+	struct model_port *port = NULL;
+	char object[PORT_NAME_SIZE + 8];
+	int rc;
+
+	name_object(source, index, object, sizeof(object));
+	if (!json_is_object(source)) {
+		error_set(err, ERROR_INVALID, EINVAL, "%s is not an object", object);
+		error_detail(err, object, NULL, NULL, "an object");
+		return -EINVAL;
+	}
+	rc = split_keys(source, &common_keys, &own_keys);
+	if (rc != 0)
+		out_of_memory(err);
+	if (rc == 0)
+		rc = param_parse(common_params, common_keys, &common, object, "", err);
+	if (rc == 0) {
+		port = calloc(1, sizeof(*port));
+		if (port == NULL) {
+			param_release(common_params, &common);
+			rc = out_of_memory(err);
+		} else {
+			port->references = 1;
+			rc = fill_port(port, &common, source, own_keys, object, err);
+		}
+	}
+	json_decref(common_keys);
+	json_decref(own_keys);
+	if (rc != 0) {
+		model_port_release(port);
+		return rc;
+	}
+	if (port->settings.mtu < MTU_IPV6_MIN)
+		log_warning("control", "%s: an MTU of %u is too small for IPv6, which needs %d",
+			    object, port->settings.mtu, MTU_IPV6_MIN);
+	*result = port;
+	return 0;
+}
+
+/* RFC 7396, 2: the pseudocode there. Returns a new reference, or NULL without memory. */
+static json_t *merge_patch(const json_t *target, const json_t *patch)
+{
+	json_t *result;
+	const char *key;
+	json_t *value;
+
+	if (!json_is_object(patch))
+		return json_deep_copy(patch);
+	result = json_is_object(target) ? json_deep_copy(target) : json_object();
+	json_object_foreach((json_t *)(uintptr_t)patch, key, value) {
+		json_t *merged;
+
+		if (json_is_null(value)) {
+			json_object_del(result, key);
+			continue;
+		}
+		merged = merge_patch(json_object_get(result, key), value);
+		if (merged == NULL || json_object_set_new(result, key, merged) != 0) {
+			json_decref(result);
+			return NULL;
+		}
+	}
+	return result;
+}
+
+int model_port_patch(const struct model_port *port, const json_t *patch, struct model_port **result,
+		     struct error *err)
+{
+	json_t *source = merge_patch(port->source, patch);
+	int rc;
+
+	if (source == NULL)
+		return out_of_memory(err);
+	rc = model_port_parse(source, MODEL_PORT_ALONE, result, err);
+	json_decref(source);
+	return rc;
+}
+
+json_t *model_port_schema(void)
+{
+	json_t *schema = describe_table(common_params);
+	json_t *properties = json_object_get(schema, "properties");
+	json_t *types = json_array(), *conditions = json_array();
+	const struct port_ops *ops = port_type(1);
+
+	/* What the only type needs every port needs. */
+	if (ops == NULL) {
+		json_t *own = describe_table(port_type(0)->params);
+
+		json_array_extend(json_object_get(schema, "required"),
+				  json_object_get(own, "required"));
+		json_decref(own);
+	}
+	/* As the keys of one type mean nothing to another, all stand side by side. */
+	for (unsigned int i = 0; (ops = port_type(i)) != NULL; i++) {
+		json_t *own = describe_table(ops->params);
+
+		json_object_update_missing(properties, json_object_get(own, "properties"));
+		json_array_append_new(types, json_string(ops->type));
+		json_array_append_new(conditions,
+				      json_pack("{s:{s:{s:{s:s}}}, s:{s:O}}", "if", "properties",
+						"type", "const", ops->type, "then", "required",
+						json_object_get(own, "required")));
+		json_decref(own);
+	}
+	json_object_set_new(schema, "allOf", conditions);
+	json_object_set_new(json_object_get(properties, "type"), "enum", types);
+	return schema;
+}
+
+struct model_port *model_port_use(struct model_port *port)
+{
+	port->references++;
+	return port;
+}
+
+void model_port_release(struct model_port *port)
+{
+	if (port == NULL || --port->references > 0)
+		return;
+	json_decref(port->labels);
+	json_decref(port->source);
+	if (port->config != NULL)
+		param_release(port->ops->params, port->config);
+	free(port->config);
+	free(port);
+}
+
+bool model_port_shares(const struct model_port *port, const struct model_port *other)
+{
+	size_t place = port->ops->place;
+
+	return other->ops == port->ops && port->ops->place_key != NULL &&
+	       strcmp((const char *)other->config + place, (const char *)port->config + place) == 0;
+}
+
+enum model_difference model_port_compare(const struct model_port *from,
+					 const struct model_port *to)
+{
+	if (from == to || json_equal(from->source, to->source))
+		return MODEL_SAME;
+	if (from->ops != to->ops || from->queues != to->queues)
+		return MODEL_REOPEN;
+	if (from->ops->can_set != NULL)
+		return from->ops->can_set(from->config, to->config) ? MODEL_SET : MODEL_REOPEN;
+	return memcmp(from->config, to->config, from->ops->config_size) == 0 ? MODEL_SET
+									     : MODEL_REOPEN;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Opening, closing and publishing; control/slots.h is the contract. */
+#include "control/slots.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/saving.h"
+#include "sync/retire.h"
+
+struct control_port *slot_take(struct control *control, struct model_port *model)
+{
+	for (uint16_t i = 0; i < CONTROL_PORTS_MAX; i++) {
+		struct control_port *slot = &control->ports[i];
+
+		if (slot->model != NULL)
+			continue;
+		if (i >= control->port_count)
+			control->port_count = (uint16_t)(i + 1);
+		memset(slot, 0, sizeof(*slot));
+		slot->control = control;
+		slot->model = model_port_use(model);
+		slot->state = PORT_CLOSED;
+		return slot;
+	}
+	return NULL;
+}
+
+void slot_release(struct control_port *slot)
+{
+	struct control *control = slot->control;
+
+	saving_forget_port(control, slot->model->name);
+	if (!control->stopping && control->directory != NULL && slot->model->ops->forget != NULL)
+		slot->model->ops->forget(control->directory, slot->model->name);
+	model_port_release(slot->model);
+	memset(slot, 0, sizeof(*slot));
+	slot->control = control;
+	slot->state = PORT_FREE;
+}
+
+void slot_assign(struct control_port *slot, struct model_port *model)
+{
+	struct model_port *old = slot->model;
+
+	slot->model = model_port_use(model);
+	model_port_release(old);
+}
+
+/* ---- opening ---- */
+
+static void slot_is_faulty(struct control_port *slot, const struct error *fault)
+{
+	bool news = strcmp(slot->fault.message, fault->message) != 0;
+	char object[PORT_NAME_SIZE + 8];
+
+	slot->fault = *fault;
+	if (fault->object[0] == '\0') {
+		snprintf(object, sizeof(object), "port %s", slot->model->name);
+		error_detail(&slot->fault, object, NULL, NULL, NULL);
+	}
+	slot->state = PORT_FAULTY;
+	port_free(slot->port);
+	slot->port = NULL;
+	if (news)
+		log_warning("control", "%s", fault->message);
+}
+
+static void slot_opened(void *argument, const struct error *fault)
+{
+	struct control_port *slot = argument;
+
+	if (fault != NULL) {
+		slot_is_faulty(slot, fault);
+	} else {
+		slot->state = PORT_OPEN;
+		memset(&slot->fault, 0, sizeof(slot->fault));
+		log_info("control", "port %s is open", slot->model->name);
+	}
+	slots_step_ended(slot->control);
+}
+
+static void remember(void *argument, struct port *port)
+{
+	struct control *control = argument;
+
+	saving_remember(control, port->name, port->ops->remember(port));
+}
+
+static int inject(void *argument, const struct port *port, const uint8_t *bytes, uint32_t length)
+{
+	struct control *control = argument;
+	/* Always the same one, so that a port's frames stay in order. */
+	struct worker *worker = control->workers[port->number % control->worker_count];
+	int result = injector_post(&worker->injector, port, bytes, length);
+
+	worker_wake(worker);
+	return result;
+}
+
+static void wake_workers(void *argument)
+{
+	struct control *control = argument;
+
+	for (uint16_t i = 0; i < control->worker_count; i++)
+		if (control->workers[i] != NULL)
+			worker_wake(control->workers[i]);
+}
+
+void slot_open(struct control_port *slot)
+{
+	struct control *control = slot->control;
+	const struct model_port *model = slot->model;
+	const struct port_host host = { control->retire, control->loop, control->background,
+					remember, inject, wake_workers, control,
+					control->directory };
+	uint16_t number = (uint16_t)(slot - control->ports);
+	struct error fault;
+
+	control->pending++;
+	slot->state = PORT_OPENING;
+	slot->port = port_new(model->ops, model->name, number, (uint16_t)model->queues,
+			      control->worker_count, &host);
+	if (slot->port == NULL) {
+		error_set(&fault, ERROR_SYSTEM, ENOMEM, "out of memory");
+		slot_opened(slot, &fault);
+		return;
+	}
+	port_set(slot->port, &model->settings);
+	if (model->ops->open(slot->port, model->config, saving_remembered(control, model->name),
+			     slot_opened, slot, &fault) != 0)
+		slot_opened(slot, &fault);
+}
+
+/* ---- closing ---- */
+
+static void slot_closed(void *argument)
+{
+	struct control_port *slot = argument;
+	struct control *control = slot->control;
+
+	/* What workers learned of it before they lost sight of it must not come back. */
+	for (uint16_t i = 0; i < control->worker_count; i++)
+		learner_drain(&control->workers[i]->learner, control->fdb, control_now());
+	fdb_forget_port(control->fdb, slot->port->number);
+	port_free(slot->port);
+	slot->port = NULL;
+	slot->state = PORT_CLOSED;
+	slots_step_ended(control);
+}
+
+/* No worker sees them any more. */
+static void close_all(void *argument)
+{
+	struct control *control = argument;
+
+	for (uint16_t i = 0; i < control->port_count; i++) {
+		struct control_port *slot = &control->ports[i];
+
+		if (slot->state != PORT_CLOSING)
+			continue;
+		control->pending++;
+		slot->port->ops->close(slot->port, slot_closed, slot);
+	}
+	slots_step_ended(control);
+}
+
+int slots_close(struct control *control)
+{
+	int result = retire_later(control->retire, close_all, control);
+
+	if (result == 0)
+		control->pending++;
+	return result;
+}
+
+/* ---- what workers see ---- */
+
+static void free_snapshot(void *argument)
+{
+	snapshot_free(argument);
+}
+
+int slots_publish(struct control *control)
+{
+	struct port *ports[CONTROL_PORTS_MAX];
+	struct snapshot *old = control->snapshot;
+	struct snapshot *new;
+
+	for (uint16_t i = 0; i < control->port_count; i++)
+		ports[i] = control->ports[i].state == PORT_OPEN ? control->ports[i].port : NULL;
+	new = snapshot_new(ports, control->port_count, control->worker_count, control->fdb);
+	if (new == NULL)
+		return -ENOMEM;
+	__atomic_store_n(&control->snapshot, new, __ATOMIC_RELEASE);
+	wake_workers(control);
+	if (old != NULL && retire_later(control->retire, free_snapshot, old) != 0)
+		log_error("control", "out of memory: an old snapshot is leaked");
+	return 0;
+}
+
+static int compare_statics(const void *a, const void *b)
+{
+	const struct control_static *left = a, *right = b;
+
+	return left->key < right->key ? -1 : left->key > right->key;
+}
+
+static uint16_t number_of(struct control *control, const char *name)
+{
+	struct control_port *slot = control_find_port(control, name);
+
+	return slot != NULL ? (uint16_t)(slot - control->ports) : FDB_NO_PORT;
+}
+
+/* The static entries that the model stands for. Returns how many; NULL without memory. */
+static struct control_static *wanted_statics(struct control *control, const struct model *model,
+					     uint32_t *count)
+{
+	struct control_static *statics =
+		calloc(model->port_count + model->address_count + 1u, sizeof(*statics));
+
+	*count = 0;
+	if (statics == NULL)
+		return NULL;
+	for (uint32_t i = 0; i < model->port_count; i++) {
+		const struct model_port *port = model->ports[i];
+
+		if (port->settings.mac.given)
+			statics[(*count)++] = (struct control_static){
+				fdb_key(port->settings.mac.mac, 0), number_of(control, port->name)
+			};
+	}
+	for (uint32_t i = 0; i < model->address_count; i++) {
+		const struct model_address *address = &model->addresses[i];
+
+		statics[(*count)++] = (struct control_static){
+			fdb_key(address->mac, 0), address->port[0] != '\0'
+							  ? number_of(control, address->port)
+							  : FDB_BLACKHOLE
+		};
+	}
+	qsort(statics, *count, sizeof(*statics), compare_statics);
+	return statics;
+}
+
+void slots_sync_addresses(struct control *control, const struct model *model)
+{
+	uint32_t count, old = 0;
+	struct control_static *wanted = wanted_statics(control, model, &count);
+
+	if (wanted == NULL) {
+		log_error("control", "out of memory: static addresses stay as they were");
+		return;
+	}
+	/* Both are sorted: what stands before the next wanted one is not wanted any more. */
+	for (uint32_t i = 0; i < count; i++) {
+		for (; old < control->static_count && control->statics[old].key < wanted[i].key;
+		     old++)
+			fdb_remove(control->fdb, control->statics[old].key);
+		if (old < control->static_count && control->statics[old].key == wanted[i].key)
+			old++;
+		if (fdb_fix(control->fdb, wanted[i].key, wanted[i].port, control_now()) != 0)
+			log_error("control", "the forwarding table has no room for an address");
+	}
+	for (; old < control->static_count; old++)
+		fdb_remove(control->fdb, control->statics[old].key);
+	free(control->statics);
+	control->statics = wanted;
+	control->static_count = count;
+}

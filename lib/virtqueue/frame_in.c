@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Frames from chains of the guest; virtqueue/frame_in.h is the contract. */
+#include "virtqueue/frame_in.h"
+
+#include "frame/vnet.h"
+#include "virtqueue/chain.h"
+
+/* Puts the pieces of a frame into scratch memory, as one piece with room behind it for the rest. */
+static void gather(struct burst *burst, struct view *views, uint32_t count)
+{
+	uint8_t *to = burst->scratch + burst->scratch_used;
+	uint32_t length = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		memcpy(to + length, views[i].address, views[i].length);
+		length += views[i].length;
+	}
+	views[0].address = to;
+	views[0].length = length;
+}
+
+/*
+ * Walks a chain of readable descriptors into views. Returns how many there are, -EINVAL for a bad
+ * chain, or -EMSGSIZE if it holds more than `limit` bytes.
+ */
+static int collect_chain(struct virtqueue *vq, struct burst *burst,
+			 const struct arrival *arrival, struct view *views, uint32_t limit)
+{
+	struct chain chain;
+	struct view piece;
+	uint32_t count = 0;
+	uint32_t total = 0;
+	bool gathered = false;
+	int more;
+
+	chain_start(vq, &chain, arrival->at, arrival->slots, 0);
+	while ((more = chain_piece(vq, &chain, &piece)) > 0) {
+		if (piece.length > limit - total)
+			return -EMSGSIZE;
+		if (count == FRAME_VIEWS_MAX) {
+			gather(burst, views, count);
+			gathered = true;
+			count = 1;
+		}
+		if (gathered) {
+			memcpy(burst->scratch + burst->scratch_used + total, piece.address,
+			       piece.length);
+			views[0].length += piece.length;
+		} else {
+			views[count++] = piece;
+		}
+		total += piece.length;
+	}
+	if (gathered && more == 0)
+		burst->scratch_used += (total + 63) & ~63u;
+	return more < 0 ? more : (int)count;
+}
+
+/* Takes `length` bytes off the front of the views. Returns how many views are used up by that. */
+static uint32_t take_front(struct view *views, uint32_t count, uint8_t *to, uint32_t length)
+{
+	uint32_t used = 0;
+
+	while (length > 0 && used < count) {
+		uint32_t part = views[used].length < length ? views[used].length : length;
+
+		memcpy(to, views[used].address, part);
+		views[used].address += part;
+		views[used].length -= part;
+		to += part;
+		length -= part;
+		if (views[used].length == 0)
+			used++;
+	}
+	return used;
+}
+
+/* Fills a frame from a chain of any shape. */
+static void fill_frame_slowly(struct virtqueue *vq, struct burst *burst, struct frame *frame,
+			      const struct arrival *arrival)
+{
+	const uint32_t header = vq->header_length;
+	struct view *views = &burst->views[burst->view_count];
+	struct virtio_net_hdr_mrg_rxbuf vnet = { .num_buffers = 0 };
+	uint32_t total = 0, used;
+	int count;
+
+	/* A dropped frame shows nothing of the one that had this slot before. */
+	frame->length = 0;
+	frame->head_length = 0;
+	frame->view_count = 0;
+	count = collect_chain(vq, burst, arrival, views, header + FRAME_LENGTH_MAX);
+	if (count < 0) {
+		frame_drop(frame, count == -EMSGSIZE ? DROP_TOO_LONG : DROP_MALFORMED);
+		count_malformed(vq);
+		return;
+	}
+	for (int i = 0; i < count; i++)
+		total += views[i].length;
+	if (total < header) {
+		frame_drop(frame, DROP_MALFORMED);
+		count_malformed(vq);
+		return;
+	}
+	used = take_front(views, (uint32_t)count, (uint8_t *)&vnet, header);
+	frame->length = total - header;
+	frame->head_length =
+		frame_set_vnet(burst, frame, &vnet.hdr) ? FRAME_HEAD_PLAIN : FRAME_HEAD_MAX;
+	if (frame->head_length > frame->length)
+		frame->head_length = (uint16_t)frame->length;
+	used += take_front(views + used, (uint32_t)count - used, frame->head, frame->head_length);
+	frame->views = views + used;
+	frame->view_count = (uint16_t)((uint32_t)count - used);
+	burst->view_count = (uint16_t)(burst->view_count + count);
+}
+
+/* Takes the first bytes of a frame aside and leaves the others where they are. */
+static inline __attribute__((always_inline)) void
+fill_bytes(struct burst *burst, struct frame *frame, const uint8_t *bytes, uint32_t length,
+	   const uint32_t head)
+{
+	struct view *view;
+
+	frame->length = length;
+	if (length <= head) {
+		copy_short(frame->head, bytes, length);
+		frame->head_length = (uint16_t)length;
+		frame->view_count = 0;
+		return;
+	}
+	copy_short(frame->head, bytes, head);
+	frame->head_length = (uint16_t)head;
+	view = &burst->views[burst->view_count++];
+	view->address = bytes + head;
+	view->length = length - head;
+	frame->views = view;
+	frame->view_count = 1;
+}
+
+/* Fills a frame whose header and bytes lie in one piece, which is nearly every frame. */
+static inline void fill_frame(struct burst *burst, struct frame *frame,
+			      const struct arrival *piece, uint32_t header)
+{
+	const uint8_t *bytes = piece->address + header;
+	const uint32_t length = piece->length - header;
+	struct virtio_net_hdr vnet;
+
+	memcpy(&vnet, piece->address, sizeof(vnet));
+	if (likely(frame_set_vnet(burst, frame, &vnet)))
+		fill_bytes(burst, frame, bytes, length, FRAME_HEAD_PLAIN);
+	else
+		fill_bytes(burst, frame, bytes, length, FRAME_HEAD_MAX);
+}
+
+/* Is there room left in the burst for the largest frame, and time for the longest chain? */
+static inline bool burst_has_room(const struct virtqueue *vq, const struct burst *burst)
+{
+	return vq->walked < VIRTQUEUE_WALK_MAX &&
+	       burst->view_count + FRAME_VIEWS_MAX <= BURST_VIEWS &&
+	       burst->scratch_used + FRAME_LENGTH_MAX + 64 <= BURST_SCRATCH;
+}
+
+/* Compiled twice, so that the budget costs a burst that has none not even a branch a frame. */
+static inline __attribute__((always_inline)) uint16_t
+take_limited(struct virtqueue *vq, struct burst *burst, const struct arrival *arrivals,
+	     uint16_t count, const bool limited)
+{
+	const uint32_t header = vq->header_length;
+	struct frame *frame = burst->frames;
+	uint16_t taken;
+
+	for (taken = 0; taken < count; taken++, frame++) {
+
+		frame->verdict = VERDICT_DROP;
+		frame->drop = DROP_NO_DESTINATION;
+		frame->needs = 0;
+		frame->segments = 1;
+		if (likely(arrivals[taken].address != NULL)) {
+			fill_frame(burst, frame, &arrivals[taken], header);
+		} else {
+			if (!burst_has_room(vq, burst))
+				break;
+			fill_frame_slowly(vq, burst, frame, &arrivals[taken]);
+		}
+		if (limited && !burst_admits(burst, vnet_charge_bound(frame), taken == 0))
+			break;
+	}
+	return taken;
+}
+
+uint16_t take_frames(struct virtqueue *vq, struct burst *burst, const struct arrival *arrivals,
+		     uint16_t count)
+{
+	uint16_t taken;
+
+	if (likely(burst->budget == BURST_UNLIMITED))
+		taken = take_limited(vq, burst, arrivals, count, false);
+	else
+		taken = take_limited(vq, burst, arrivals, count, true);
+	burst->count = taken;
+	return taken;
+}

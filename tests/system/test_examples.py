@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What an operator copies works: the configurations in config/ and config/examples/, and the commands
+of ringwayctl that the README files show."""
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+
+import pytest
+
+import harness
+from harness import SWITCH_CPU, Console, Daemon, vhost_port
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILES = [ROOT / "config/default.json", *sorted((ROOT / "config/examples").glob("*.json"))]
+READMES = [ROOT / "README.md", ROOT / "config/examples/README.md"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_configuration(workdir, file):
+    """As it is, but for the folder of the sockets and the CPUs, which may not be there."""
+    config = json.loads(file.read_text())
+    for port in config["ports"]:
+        assert port["socket"].startswith("/run/ringway/")
+        port["socket"] = str(workdir / pathlib.Path(port["socket"]).name)
+    for worker in config.get("workers", []):
+        worker["cpu"] = SWITCH_CPU
+    # Two workers on one CPU are refused.
+    del config.get("workers", [])[1:]
+    with Daemon(workdir, config=config) as daemon:
+        assert daemon.rpc("config.get")["configuration"]["ports"] == config["ports"]
+        listed = daemon.rpc("port.list")
+        assert [port["name"] for port in listed] == [port["name"] for port in config["ports"]]
+        for port, wanted in zip(listed, config["ports"]):
+            # A user may be unknown here, and what a client's VMM makes is not there.
+            if wanted.get("mode") == "client" or "user" in wanted.get("permissions", {}):
+                continue
+            off = not wanted.get("enabled", True)
+            assert port["reason"] == ("switched off" if off else "waiting for the VMM to connect")
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_commands(workdir, readme):
+    """In their order, on a switch that has the ports of the examples."""
+    text = readme.read_text().replace("/run/ringway/", f"{workdir}/")
+    commands = re.findall(r"^    (ringwayctl .*)$", text, re.MULTILINE)
+    assert commands
+    ports = [vhost_port(workdir, name) for name in ("vm1", "acme-1")]
+    with Daemon(workdir, ports):
+        for command in commands:
+            words = shlex.split(command, comments=True)[1:]
+            done = subprocess.run([harness.RINGWAYCTL, "--socket", workdir / "ringway.sock", *words],
+                                  cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_are_there(readme):
+    for name in re.findall(r"`([\w./-]+)`|(?:sh|@)\s*((?:app|tests|config)/[\w./-]+)",
+                           readme.read_text()):
+        name = name[0] or name[1]
+        if re.match(r"(app|tests|config|docs)/", name):
+            assert (ROOT / name).exists(), name
+        elif re.search(r"\.(json|xml)$", name):
+            assert (readme.parent / name).exists() or (ROOT / name).exists(), name
+
+
+def test_first_guest(workdir):
+    """The command line of the README, twice, as typed at two terminals."""
+    text = READMES[0].read_text()
+    command = re.search(r"^    sudo (qemu-system-x86_64 (?:.*\\\n)+.*)$", text, re.MULTILINE)[1]
+    command = command.replace("\\\n", "").replace("/run/ringway", str(workdir))
+    command = command.replace("build/", f"{harness.BUILD}/")
+    second = command
+    for word, other in (("vm1", "vm2"), ("00:01", "00:02"), ("10.9.0.1", "10.9.0.2")):
+        assert word in command and other in text
+        second = second.replace(word, other)
+    subprocess.run(["sh", ROOT / "tests/system/guest/build.sh", harness.BUILD / "guest"], check=True,
+                   timeout=120)
+    with (Daemon(workdir, [vhost_port(workdir, name) for name in ("vm1", "vm2")]),
+          Console(shlex.split(command), workdir) as vm1,
+          Console(shlex.split(second), workdir) as vm2):
+        for guest in (vm1, vm2):
+            guest.expect("# ", 60)
+        vm1.send("ping -c 3 10.9.0.2")
+        vm1.expect("3 packets received", 30)
+        vm1.send("exit")
+        assert vm1.wait(20) == 0
