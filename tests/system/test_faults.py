@@ -84,7 +84,7 @@ def plug(place, switch):
     if place.daemon.running():
         for guest in guests:
             place.daemon.wait_port(guest.name, "down")
-        assert_ledgers(place.daemon.rpc("stats.get"))
+        assert_ledgers(place.daemon)
 
 
 @pytest.fixture

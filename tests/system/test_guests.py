@@ -506,7 +506,7 @@ def plain_switch(*settings):
         ports = [vhost_port(directory, f"vm{n}", **more) for n, more in enumerate(settings, 1)]
         with Daemon(directory, ports, idle="adaptive") as daemon:
             yield daemon
-            assert_ledgers(daemon.rpc("stats.get"))
+            assert_ledgers(daemon)
 
 
 # What docs/virtio.md says

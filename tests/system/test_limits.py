@@ -50,26 +50,35 @@ def guest(daemon, rings):
 
 
 def sampled(sample):
-    """sample() and when it was true, within 10 ms where the machine allows for that."""
-    for _ in range(50):
+    """sample(), when it was true, and by how much that may be wrong: the best of several tries."""
+    best = None
+    for _ in range(20):
         before = time.monotonic()
         count = sample()
         after = time.monotonic()
-        if after - before < 0.02:
+        if best is None or after - before < 2 * best[2]:
+            best = count, (before + after) / 2, (after - before) / 2
+        if best[2] < 0.005:
             break
-    return count, (before + after) / 2
+    return best
+
+
+def measure(passed, seconds):
+    """Bits per second by a count of bytes that passed, over so long, or over as much longer as the
+    clock needs to be right to 0.4%: a machine that is busy answers late."""
+    first, begin, early = sampled(passed)
+    deadline = time.monotonic() + 12 * seconds
+    while True:
+        time.sleep(seconds)
+        last, end, late = sampled(passed)
+        if early + late < 0.004 * (end - begin):
+            return 8 * (last - first) / (end - begin)
+        assert time.monotonic() < deadline, f"{early:.3f} and {late:.3f} s to read a counter"
 
 
 def rate_of(daemon, passed, seconds=5):
-    """Bits per second by a count of bytes that passed; what was earned meanwhile and is in the bucket
-    still has its time, too."""
-    def earned():
-        return passed() + bucket(daemon)["tokens"]
-
-    first, begin = sampled(earned)
-    time.sleep(seconds)
-    last, end = sampled(earned)
-    return 8 * (last - first) / (end - begin)
+    """measure(); what was earned meanwhile and is in the bucket still has its time, too."""
+    return measure(lambda: passed() + bucket(daemon)["tokens"], seconds)
 
 
 def received(daemon, guest):
@@ -108,7 +117,7 @@ def test_pause_loses_nothing(daemon, guest):
     seen = guest.port_stats()
     assert after["rx_throttled"] > before["rx_throttled"]
     assert after["rx_packets"] - before["rx_packets"] == seen[1]["tx"] - seen_before[1]["tx"]
-    assert_ledgers(daemon.rpc("stats.get"))
+    assert_ledgers(daemon)
     assert drops_of(daemon, *PORTS) == drops_before
 
 
@@ -125,7 +134,7 @@ def test_pause_meets_the_rate(daemon, guest):
     assert after["rx_throttled"] > before["rx_throttled"]
     assert 0.2 < (after["rx_throttled_ns"] - before["rx_throttled_ns"]) / (1e9 * taken) < 1.01
     assert after["rx_limited_bytes"] == 0
-    assert_ledgers(daemon.rpc("stats.get"))
+    assert_ledgers(daemon)
     assert_nothing_lost_but({"tx.ring_full"}, drops_before, drops_of(daemon, *PORTS))
 
 
@@ -135,10 +144,7 @@ def test_a_limit_that_is_removed_is_gone(daemon, guest):
     daemon.rpc("port.set", name="b", limits=None)
     assert bucket(daemon) is None
     throttled = daemon.counters("b")["rx_throttled"]
-    before, begin = sampled(lambda: received(daemon, guest))
-    time.sleep(2)
-    after, end = sampled(lambda: received(daemon, guest))
-    assert 8 * (after - before) / (end - begin) > 2 * GBIT
+    assert measure(lambda: received(daemon, guest), 2) > 2 * GBIT
     assert daemon.counters("b")["rx_throttled"] == throttled
     # And back again, at another rate, with a burst that may pass once.
     bandwidth = {"rate": "500Mbit", "burst": BURST, "one_time_burst": "20MiB"}
@@ -196,7 +202,7 @@ def test_a_thousand_changes_under_traffic(daemon, guest):
     wait_until_drained(daemon)
     assert rate_of(daemon, lambda: received(daemon, guest)) == pytest.approx(rates[-1], rel=0.01)
     guest.command("stop")
-    assert_ledgers(daemon.rpc("stats.get"))
+    assert_ledgers(daemon)
     assert_nothing_lost_but({"tx.ring_full"}, drops_before, drops_of(daemon, *PORTS))
     daemon.rpc("port.set", name="b", limits=limit("1Gbit"))
 
@@ -215,7 +221,7 @@ def test_drop_meets_the_rate_and_counts(daemon, guest):
     guest.command("stop")
     counters = wait_stable(lambda: daemon.counters("b"), 10, "the counters rest")
     assert counters["rx_limited_bytes"] == SIZE * counters["rx_dropped"]["limit"]
-    assert_ledgers(daemon.rpc("stats.get"))
+    assert_ledgers(daemon)
     assert_nothing_lost_but({"rx.limit", "tx.ring_full"}, drops_before, drops_of(daemon, *PORTS))
     assert "limit" not in daemon.counters("a")["rx_dropped"]
     daemon.rpc("port.set", name="b", limits=limit("1Gbit"))
@@ -240,6 +246,6 @@ def test_tcp_reaches_its_limit():
         # Not even one whole segment fits into this bucket, and still all goes its way.
         daemon.rpc("port.set", name="c", limits=limit("300Mbit", 1000))
         assert 0.1 * rate < source.iperf(target.address, 3) < 0.97 * rate
-        assert_ledgers(daemon.rpc("stats.get"))
+        assert_ledgers(daemon)
         assert_nothing_lost_but({"tx.ring_full"}, before, drops_of(daemon, *names))
         assert daemon.counters("c")["rx_throttled"] > 0

@@ -205,7 +205,7 @@ def test_a_guest_moves(case):
             assert set(heard) == ({ARP} if who == "guest" else {RARP})
             assert now["flooded"] - before["flooded"] == heard.total()
             check(now, before, heard[RARP])
-        assert_ledgers(site.daemon.rpc("stats.get"))
+        assert_ledgers(site.daemon)
 
 
 def check(now, before, injected):

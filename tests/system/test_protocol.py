@@ -57,7 +57,7 @@ def plug(switch, rings):
         guest.close()
     for guest in guests:
         switch.wait_port(guest.name, "down")
-    assert_ledgers(switch.rpc("stats.get"))
+    assert_ledgers(switch)
 
 
 @pytest.fixture

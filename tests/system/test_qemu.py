@@ -82,7 +82,7 @@ def test_tcp_with_segmentation_offload(daemon, guests, source, target, streams):
     segments = after["rx_segments"] - before["rx_segments"]
     # Frames cross the switch whole: on the average one stands for many segments.
     assert segments > 4 * packets, f"{packets} frames for {segments} segments"
-    assert_ledgers(daemon.rpc("stats.get"))
+    assert_ledgers(daemon)
     assert_nothing_lost_but({"tx.ring_full"}, drops_before, drops_of(daemon, "a", "b"))
     for guest in guests:
         assert [ring["state"] for ring in daemon.port(guest.name)["rings"][:2]] == ["attached"] * 2

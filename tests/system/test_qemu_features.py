@@ -44,7 +44,7 @@ def test_guest_without_offloads(packed):
         assert_nothing_lost_but({"tx.ring_full"}, before, drops_of(daemon, *NAMES))
         assert daemon.counters("b")["tx_cut"] > 1000
         assert daemon.counters("a")["tx_cut"] == 0
-        assert_ledgers(daemon.rpc("stats.get"))
+        assert_ledgers(daemon)
 
 
 def assert_all_arrived(daemon, *guests):
@@ -121,7 +121,7 @@ def test_queues_change_under_traffic(packed):
         wanted = b.make_file("data", 10)
         assert a.fetch_sum(b.address, "data") == wanted
         assert_all_arrived(daemon, a, b)
-        assert_ledgers(daemon.rpc("stats.get"))
+        assert_ledgers(daemon)
         # What was queued on a pair that is switched off is discarded (vhost-user, "Ring states").
         assert_nothing_lost_but({"tx.ring_full", "rx.disabled"}, before, drops_of(daemon, *NAMES))
 
@@ -158,4 +158,4 @@ def test_memory_is_added_under_traffic(packed):
         wanted = a.make_file("data", 50)
         assert b.fetch_sum(a.address, "data") == wanted
         assert_all_arrived(daemon, a, b)
-        assert_ledgers(daemon.rpc("stats.get"))
+        assert_ledgers(daemon)

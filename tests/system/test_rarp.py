@@ -19,7 +19,7 @@ def switch():
         with Daemon(directory, [vhost_port(directory, name) for name in NAMES],
                     idle="adaptive") as daemon:
             yield daemon
-            assert_ledgers(daemon.rpc("stats.get"))
+            assert_ledgers(daemon)
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_what_a_restart_takes(mode):
         for name in runs[0]:
             report(f"{mode}: start to {name}", [times[name] for times in runs])
         assert statistics.median([*times.values()][-1] for times in runs) < BUDGET_MS
-        assert_ledgers(place.daemon.rpc("stats.get"))
+        assert_ledgers(place.daemon)
 
 
 # ---- what guests notice when the switch is killed ----
@@ -298,7 +298,7 @@ def test_a_transfer_survives(vms):
     assert int(re.search(r"(\d+) packets received", output)[1]) > 100
     assert a.ping(b.address, count=50) == 50, drops(vms.place.daemon.counters("b"))
     assert [guest.boot_id() for guest in (a, b)] == boots
-    assert_ledgers(vms.place.daemon.rpc("stats.get"))
+    assert_ledgers(vms.place.daemon)
 
 
 def test_no_frame_vanishes():
@@ -409,7 +409,7 @@ class Site:
             return {name: self.daemon.counters(name) for name in ("a", "b")}
         rows = wait_stable(counters, 10, "the counters rest")
         seen = self.loop.port_stats()
-        assert_ledgers(self.daemon.rpc("stats.get"))
+        assert_ledgers(self.daemon)
         for name, peer, port in (("a", "b", 0), ("b", "a", 1)):
             assert drops(rows[name]) == self.flooded[name], f"port {name} dropped"
             assert rows[name]["rx_packets"] == seen[port]["tx"]

@@ -46,7 +46,7 @@ def run_loop(daemon, guest, size, packets=500_000, frames=TestpmdGuest.FRAMES):
     after = wait_stable(lambda: counters(daemon), 10, "the counters rest after the guest's stop")
     seen = {port: {key: count - seen_before[port][key] for key, count in row.items()}
             for port, row in guest.port_stats().items()}
-    assert_ledgers(daemon.rpc("stats.get"))
+    assert_ledgers(daemon)
 
     grown = {name: {key: after[name][key] - before[name][key] for key in after[name]
                     if isinstance(after[name][key], int)} for name in PORTS}
