@@ -102,13 +102,13 @@ uint64_t features_switched_off(const struct feature_switches *switches)
 	const uint64_t ecn = 1ull << VIRTIO_NET_F_GUEST_ECN | 1ull << VIRTIO_NET_F_HOST_ECN;
 	uint64_t off = 0;
 
-	if (!switches->checksum)
+	if (!switches->offloads.checksum)
 		off |= checksum | tso | ufo | ecn;
-	if (!switches->tso)
+	if (!switches->offloads.tso)
 		off |= tso | ecn;
-	if (!switches->ufo)
+	if (!switches->offloads.ufo)
 		off |= ufo;
-	if (!switches->ecn)
+	if (!switches->offloads.ecn)
 		off |= ecn;
 	if (!switches->mergeable)
 		off |= 1ull << VIRTIO_NET_F_MRG_RXBUF;

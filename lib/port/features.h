@@ -11,13 +11,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "port/offloads.h"
+
 /* enum frame_needs that a driver with these features may send, and that it accepts. */
 uint8_t features_sends(uint64_t features);
 uint8_t features_accepts(uint64_t features);
 
 /* What an operator wants a guest to be offered. */
 struct feature_switches {
-	bool checksum, tso, ufo, ecn;              /* both directions of each */
+	struct offload_switches offloads;
 	bool mergeable, event_index, indirect;     /* of the rings, and these */
 	bool packed, in_order;
 };

@@ -15,6 +15,7 @@
 #include "base/background.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "port/offloads.h"
 #include "port/vhost_journal.h"
 #include "port/vhost_session.h"
 #include "port/vhost_status.h"
@@ -62,46 +63,6 @@ static int check_permissions(const void *value, struct error *err)
 		      "permissions with mode \"server\" alone");
 }
 
-/* Of what was given as true: it needs something that was given as false. */
-static int check_needs(const char *field, bool given, bool needed, const char *why,
-		       struct error *err)
-{
-	return given && !needed ? refuse(err, field, why, "false, or true for what it needs") : 0;
-}
-
-static const struct feature_switches *switches_of(const void *value, size_t offset)
-{
-	return (const void *)((const char *)value - offset);
-}
-
-/* The rows stand in an order in which what is needed has been stored already. */
-static int check_tso(const void *value, struct error *err)
-{
-	const struct feature_switches *all =
-		switches_of(value, offsetof(struct feature_switches, tso));
-
-	return check_needs("offloads.tso", all->tso, all->checksum,
-			   "needs offloads.checksum, which is false", err);
-}
-
-static int check_ufo(const void *value, struct error *err)
-{
-	const struct feature_switches *all =
-		switches_of(value, offsetof(struct feature_switches, ufo));
-
-	return check_needs("offloads.ufo", all->ufo, all->checksum,
-			   "needs offloads.checksum, which is false", err);
-}
-
-static int check_ecn(const void *value, struct error *err)
-{
-	const struct feature_switches *all =
-		switches_of(value, offsetof(struct feature_switches, ecn));
-
-	return check_needs("offloads.ecn", all->ecn, all->checksum && all->tso,
-			   "needs offloads.checksum and offloads.tso, one of which is false", err);
-}
-
 static const struct param permission_params[] = {
 	{ "mode", PARAM_MODE, PARAM_AT(struct vhost_user_config, place.permissions.mode),
 	  .initial = "\"0660\"", .help = "file mode of the socket, octal" },
@@ -109,18 +70,6 @@ static const struct param permission_params[] = {
 	  .help = "owner of the socket; the daemon's own by default" },
 	{ "group", PARAM_STRING, PARAM_AT(struct vhost_user_config, place.permissions.group),
 	  .help = "group of the socket; the daemon's own by default" },
-	{ NULL }
-};
-
-static const struct param offload_params[] = {
-	{ "checksum", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.checksum),
-	  .initial = "true", .help = "checksums that the other side completes" },
-	{ "tso", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.tso), .initial = "true",
-	  .check = check_tso, .help = "large TCP segments; needs checksum" },
-	{ "ufo", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.ufo), .initial = "true",
-	  .check = check_ufo, .help = "large UDP datagrams; needs checksum" },
-	{ "ecn", PARAM_BOOL, PARAM_AT(struct vhost_user_config, switches.ecn), .initial = "true",
-	  .check = check_ecn, .help = "large TCP segments with ECN; needs checksum and tso" },
 	{ NULL }
 };
 
@@ -150,7 +99,8 @@ static const struct param params[] = {
 	  .choices = memory_names, .initial = "\"ram\"",
 	  .help = "where guest memory may lie: ram (memfd, tmpfs, hugetlbfs), or any file, whose "
 		  "pages a worker may have to wait for" },
-	{ "offloads", PARAM_OBJECT, .offset = 0, .fields = offload_params,
+	{ "offloads", PARAM_OBJECT, PARAM_AT(struct vhost_user_config, switches.offloads),
+	  .fields = offload_params,
 	  .help = "offloads offered to the guest" },
 	{ "rings", PARAM_OBJECT, .offset = 0, .fields = ring_params,
 	  .help = "ring features offered to the guest" },

@@ -81,23 +81,23 @@ static void switches_take_bits_away(void **state)
 				    BIT(HOST_TSO4) | BIT(HOST_TSO6);
 	static const uint64_t ecn = BIT(GUEST_ECN) | BIT(HOST_ECN);
 	static const uint64_t ufo = BIT(GUEST_UFO) | BIT(HOST_UFO);
-	static const struct feature_switches on = { true, true, true, true, true,
-						     true, true, true, true };
+	static const struct feature_switches on = { { true, true, true, true },
+						     true, true, true, true, true };
 	struct feature_switches off = on;
 
 	(void)state;
 	assert_int_equal(features_switched_off(&on), 0);
-	off.checksum = false;
+	off.offloads.checksum = false;
 	assert_int_equal(features_switched_off(&off),
 			 BIT(CSUM) | BIT(GUEST_CSUM) | tso | ecn | ufo);
 	off = on;
-	off.tso = false;
+	off.offloads.tso = false;
 	assert_int_equal(features_switched_off(&off), tso | ecn);
 	off = on;
-	off.ufo = false;
+	off.offloads.ufo = false;
 	assert_int_equal(features_switched_off(&off), ufo);
 	off = on;
-	off.ecn = false;
+	off.offloads.ecn = false;
 	assert_int_equal(features_switched_off(&off), ecn);
 	off = on;
 	off.mergeable = false;
