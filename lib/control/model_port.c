@@ -121,7 +121,7 @@ static const struct param common_params[] = {
 };
 
 /* Types of the fixed shape that have no file yet. */
-static const char *const later_types[] = { "tap", "af_packet", "ethdev", NULL };
+static const char *const later_types[] = { "af_packet", "ethdev", NULL };
 
 static int out_of_memory(struct error *err)
 {
@@ -334,7 +334,9 @@ bool model_port_shares(const struct model_port *port, const struct model_port *o
 {
 	size_t place = port->ops->place;
 
+	/* An empty one is chosen by somebody else, who does not give one twice. */
 	return other->ops == port->ops && port->ops->place_key != NULL &&
+	       *((const char *)port->config + place) != '\0' &&
 	       strcmp((const char *)other->config + place, (const char *)port->config + place) == 0;
 }
 

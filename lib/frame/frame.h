@@ -113,6 +113,7 @@ struct burst {
 struct tx_outcome {
 	uint16_t packets;
 	uint16_t too_long;
+	uint16_t refused; /* by the device */
 	uint32_t segments;
 	uint64_t bytes;
 };

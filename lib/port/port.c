@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "port/tap.h"
 #include "port/vhost_user.h"
 
-static const struct port_ops *const types[] = { &vhost_user_ops };
+static const struct port_ops *const types[] = { &vhost_user_ops, &tap_ops };
 
-const char port_types[] = "vhost-user";
+const char port_types[] = "vhost-user, tap";
 
 const struct port_ops *port_type(unsigned int index)
 {
@@ -40,6 +41,7 @@ struct port *port_new(const struct port_ops *ops, const char *name, uint16_t num
 	strncpy(port->name, name, sizeof(port->name) - 1);
 	port->settings.enabled = true;
 	port->settings.mtu = PORT_MTU_MAX;
+	port->own_mtu = PORT_MTU_MAX;
 	port->number = number;
 	port->serial = ++made;
 	port->queue_count = queues;

@@ -233,6 +233,7 @@ struct port {
 	const struct port_ops *ops;
 	struct port_host host;
 	struct port_settings settings;  /* w: control; workers see what a snapshot took of them */
+	uint32_t own_mtu;               /* of the interface; w: the type, control thread */
 	char name[PORT_NAME_SIZE];
 	uint16_t number;                /* index in snapshots and the fdb */
 	uint64_t serial;                /* no other port has it, or ever had */
@@ -277,6 +278,12 @@ void port_free(struct port *port);
 
 /* Sums the counters of all queues and workers. Any thread. */
 void port_sum_counters(const struct port *port, struct port_counters *sum);
+
+/* The MTU that holds: the smaller of what was set and what the interface has. Control thread. */
+static inline uint32_t port_mtu(const struct port *port)
+{
+	return port->settings.mtu < port->own_mtu ? port->settings.mtu : port->own_mtu;
+}
 
 /* For types: publishes which tx queues take frames, and what their receiver accepts. */
 void port_set_tx(struct port *port, const uint16_t *queues, uint16_t count, uint32_t accepts);

@@ -67,11 +67,12 @@ static int send_frames(struct port_queue *queue, struct tx_counters *counters,
 		count_drops(counters, DROP_NOT_CONNECTED, count);
 		return -ENOTCONN;
 	}
-	left = (uint16_t)(count - outcome.packets - outcome.too_long);
+	left = (uint16_t)(count - outcome.packets - outcome.too_long - outcome.refused);
 	counter_add(&counters->packets, outcome.packets);
 	counter_add(&counters->bytes, outcome.bytes);
 	counter_add(&counters->segments, outcome.segments);
 	count_drops(counters, DROP_TOO_LONG, outcome.too_long);
+	count_drops(counters, DROP_DEVICE, outcome.refused);
 	count_drops(counters, DROP_RING_FULL, left);
 	return left;
 }

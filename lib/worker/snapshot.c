@@ -58,7 +58,7 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 			continue;
 		snapshot->ports[i] = (struct snapshot_port){
 			.port = ports[i],
-			.max_length = ports[i]->settings.mtu + ETHERNET_HEADER,
+			.max_length = port_mtu(ports[i]) + ETHERNET_HEADER,
 			.enabled = ports[i]->settings.enabled,
 			.paused_by_limit = ports[i]->settings.ingress.excess == EXCESS_PAUSE,
 		};

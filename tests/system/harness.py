@@ -48,6 +48,7 @@ LAYOUTS = ["", "a", "b", "ab"] if FULL else ["b"]
 # that nothing was left behind.
 processes = []
 directories = []
+namespaces = []
 
 
 def sockets(directory):
@@ -91,6 +92,8 @@ def leftovers():
     """What outlived its owner: running processes, theirs included, and directories. Good is []."""
     marks = [f"RUNTIME_DIRECTORY={directory}".encode() for directory in directories]
     found = [f"directory {directory}" for directory in directories if directory.exists()]
+    found += [f"namespace {name}" for name in namespaces
+              if pathlib.Path("/run/netns", name).exists()]
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             if any(mark in (process / "environ").read_bytes().split(b"\0") for mark in marks):
@@ -115,12 +118,14 @@ class Workdir:
 class Process:
     """A child in `directory`, always waited for. DPDK's run-time files go to `directory`, too."""
 
-    def __init__(self, argv, directory, cpus=None, **popen):
+    def __init__(self, argv, directory, cpus=None, netns=None, **popen):
         # With a sanitizer undefined behaviour ends the process, as wrong accesses do anyway.
         environment = {"UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", **os.environ,
                        "RUNTIME_DIRECTORY": str(directory)}
         if cpus is not None:
             argv = ["taskset", "-c", ",".join(map(str, cpus)), *argv]
+        if netns is not None:
+            argv = ["ip", "netns", "exec", netns, *argv]
         # Nothing outlives even a test that is killed.
         argv = ["setpriv", "--pdeathsig", "KILL", *argv]
         self.directory = pathlib.Path(directory)
@@ -187,6 +192,35 @@ class Process:
     def evidence(self):
         """What the process said last, for the report of a failed test."""
         return ""
+
+
+class Namespace:
+    """A network namespace of the test's own, with its loopback interface up."""
+
+    made = 0
+
+    def __enter__(self):
+        Namespace.made += 1
+        self.name = f"ringway-{os.getpid()}-{Namespace.made}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        namespaces.append(self.name)
+        self.run("ip", "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *unused):
+        subprocess.run(["ip", "netns", "delete", self.name], check=True)
+
+    def run(self, *command, timeout=30):
+        """Runs a command there to its end; returns its output."""
+        done = subprocess.run(["ip", "netns", "exec", self.name, *map(str, command)],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=timeout)
+        assert done.returncode == 0, f"{command}: {done.stdout}"
+        return done.stdout
+
+    def links(self):
+        """The interfaces there, as `ip -d -j link` shows them, by name."""
+        return {link["ifname"]: link for link in json.loads(self.run("ip", "-d", "-j", "link"))}
 
 
 class Console(Process):
@@ -266,10 +300,10 @@ def vhost_port(directory, name, **more):
 
 class Daemon(Process):
     """ringwayd with one worker, its configuration and its socket in `directory`. With `ready` false
-    it is not waited for; wait_ready() does."""
+    it is not waited for; wait_ready() does. `through`: a command that starts it."""
 
     def __init__(self, directory, ports=(), cpu=SWITCH_CPU, idle="busy", config=None, arguments=(),
-                 ready=True):
+                 ready=True, netns=None, through=()):
         directory = pathlib.Path(directory)
         self.socket = directory / "ringway.sock"
         self.log_path = directory / "ringwayd.log"
@@ -277,9 +311,10 @@ class Daemon(Process):
         if config is None:
             config = {"workers": [{"cpu": cpu, "idle": idle}], "ports": list(ports)}
         file.write_text(json.dumps(config, indent=1))
-        argv = [RINGWAYD, "--config", file, "--socket", self.socket, *arguments]
+        argv = [*through, RINGWAYD, "--config", file, "--socket", self.socket, *arguments]
         with open(self.log_path, "ab") as log:
-            super().__init__(argv, directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            super().__init__(argv, directory, netns=netns, stdin=subprocess.DEVNULL,
+                             stdout=log, stderr=log)
         if ready:
             self.wait_ready()
 

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import harness
-from harness import SWITCH_CPU, Console, Daemon, vhost_port
+from harness import SWITCH_CPU, Console, Daemon, Namespace, vhost_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = [ROOT / "config/default.json", *sorted((ROOT / "config/examples").glob("*.json"))]
@@ -47,7 +47,7 @@ def test_commands(workdir, readme):
     commands = re.findall(r"^    (ringwayctl .*)$", text, re.MULTILINE)
     assert commands
     ports = [vhost_port(workdir, name) for name in ("vm1", "acme-1")]
-    with Daemon(workdir, ports):
+    with Namespace() as home, Daemon(workdir, ports, netns=home.name):
         for command in commands:
             words = shlex.split(command, comments=True)[1:]
             done = subprocess.run([harness.RINGWAYCTL, "--socket", workdir / "ringway.sock", *words],

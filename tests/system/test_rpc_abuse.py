@@ -303,6 +303,8 @@ class Asker:
 
     # Ends the daemon; writes where it is told.
     LEFT_OUT = ("system.shutdown", "config.save")
+    # Keys of ports that would make interfaces on the host.
+    OTHERS_KEYS = ("interface", "persist", "addresses")
 
     def __init__(self, description, directory, seed):
         self.choose = random.Random(seed)
@@ -321,7 +323,7 @@ class Asker:
             if word in schema:
                 return self.value(choose.choice(schema[word]), key)
         if "enum" in schema:
-            return choose.choice(schema["enum"])
+            return "vhost-user" if key == "type" else choose.choice(schema["enum"])
         kinds = schema.get("type", "string")
         kind = choose.choice(kinds) if isinstance(kinds, list) else kinds
         return getattr(self, kind)(schema, key)
@@ -332,7 +334,8 @@ class Asker:
             required.update(condition.get("then", {}).get("required", []))
         return {key: self.value(property, key)
                 for key, property in schema.get("properties", {}).items()
-                if self.choose.random() < (0.98 if key in required else 0.3)}
+                if key not in self.OTHERS_KEYS and
+                self.choose.random() < (0.98 if key in required else 0.3)}
 
     def array(self, schema, key):
         most = 1 if key == "workers" else 4
@@ -371,7 +374,8 @@ class Asker:
         for param in method["params"]:
             # One type of port needs it, so it is not required of all.
             required = param["required"] or param["name"] == "socket"
-            if self.choose.random() < (0.98 if required else 0.3):
+            if param["name"] not in self.OTHERS_KEYS and \
+                    self.choose.random() < (0.98 if required else 0.3):
                 params[param["name"]] = self.value(param["schema"], param["name"])
         if params.get("port") and method["name"] == "fdb.add":
             params.pop("blackhole", None)

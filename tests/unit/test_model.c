@@ -230,6 +230,7 @@ struct refusal {
 	"{'bridge': {'addresses': [" list "]}, 'ports': [{'name': 'vm1', 'type': 'vhost-user'," \
 	" 'socket': '/run/a', 'mac': '52:54:00:00:00:05'}]}"
 #define MAC1 "'mac': '52:54:00:00:00:01'"
+#define TAP(keys) "{'ports': [{'name': 'host0', 'type': 'tap', " keys "}]}"
 #define NAMED(name) "{'ports': [{'name': " name ", 'type': 'vhost-user', 'socket': '/run/a'}]}"
 #define LONG_63 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 
@@ -309,8 +310,20 @@ static const struct refusal refusals[] = {
 	  "port vm1", "type", "tun", "vhost-user" },
 	{ "{'ports': [{'name': 'vm1', 'type': 'memory'}]}", "there is no port type memory",
 	  "port vm1", "type", "memory", "vhost-user" },
-	{ "{'ports': [{'name': 'vm1', 'type': 'tap'}]}", "tap is not in this version",
-	  "port vm1", "type", "tap", "vhost-user" },
+	{ TAP("'interface': 'a/b'"), "interface", "port host0", "interface", "'a/b'", "15 bytes" },
+	{ TAP("'interface': 'abcdefghijklmnop'"), "too long", "port host0", "interface", NULL,
+	  "15 bytes" },
+	{ TAP("'addresses': '192.0.2.1/24'"), "array", "port host0", "addresses", NULL, NULL },
+	{ TAP("'addresses': ['192.0.2.1']"), "addresses", "port host0", "addresses", "192.0.2.1",
+	  "192.0.2.1/24" },
+	{ TAP("'addresses': ['192.0.2.1/33']"), "addresses", "port host0", "addresses",
+	  "192.0.2.1/33", "192.0.2.1/24" },
+	{ TAP("'addresses': ['2001:db8::1/129']"), "addresses", "port host0", "addresses",
+	  "2001:db8::1/129", "2001:db8::1/64" },
+	{ TAP("'addresses': ['192.0.2.1/-1']"), "addresses", "port host0", "addresses",
+	  "192.0.2.1/-1", NULL },
+	{ TAP("'socket': '/run/a'"), "socket", "port host0", "socket", NULL, NULL },
+	{ TAP("'fds': 2"), "not in this version", "port host0", "fds", "2", NULL },
 	{ "{'ports': [{'name': 'vm1', 'type': 'af_packet'}]}", "not in this version",
 	  "port vm1", "type", "af_packet", "vhost-user" },
 	{ "{'ports': [{'name': 'vm1', 'type': 'ethdev'}]}", "not in this version", "port vm1",
