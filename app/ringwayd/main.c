@@ -23,6 +23,7 @@
 #include "port/memory_fault.h"
 #include "rpc/server.h"
 #include "rpc/socket.h"
+#include "worker/watchdog.h"
 
 #define DRAIN_MS 200
 
@@ -209,6 +210,8 @@ int main(int argc, char **argv)
 		return complain(&err);
 	if (options_start_eal(&options, start.model, &err) != 0)
 		return complain(&err);
+	if (watchdog_init() != 0)
+		log_warning("ringwayd", "no watchdog over workers");
 	if (memory_fault_init() != 0)
 		log_warning("ringwayd", "no protection from VMMs that truncate their memory");
 

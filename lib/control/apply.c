@@ -15,6 +15,7 @@
 #include "control/saving.h"
 #include "control/slots.h"
 #include "sync/retire.h"
+#include "worker/watchdog.h"
 
 /* Learned addresses are taken over, and what is retired is freed, this often. */
 #define TICK_MS 10
@@ -476,8 +477,12 @@ static void tick(void *argument)
 	struct control *control = argument;
 	uint16_t now = control_now();
 
-	for (uint16_t i = 0; i < control->worker_count; i++)
+	for (uint16_t i = 0; i < control->worker_count; i++) {
 		learner_drain(&control->workers[i]->learner, control->fdb, now);
+		if (watchdog_look(control->workers[i]))
+			LOG_LIMITED(LOG_WARNING, "control",
+				    "worker %u did nothing for 100 ms and was interrupted", i);
+	}
 	fdb_age(control->fdb, now, control->fdb->mask / AGE_TICKS + 1);
 	control->retired = retire_poll(control->retire);
 }

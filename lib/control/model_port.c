@@ -108,7 +108,8 @@ static const struct param common_params[] = {
 	  .help = "the address that lives behind the port: never learned elsewhere" },
 	{ "mtu", PARAM_UINT, PARAM_AT(struct port_common, settings.mtu), .min = PORT_MTU_MIN,
 	  .max = PORT_MTU_MAX, .initial = "65535",
-	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart" },
+	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart; an "
+		  "interface gets this MTU, or keeps its own where none is given" },
 	{ "limits", PARAM_OBJECT, .fields = limits_params, .help = "rates the port is held to" },
 	{ "labels", PARAM_JSON, PARAM_AT(struct port_common, labels), .json_kind = JSON_OBJECT,
 	  .check = check_labels, .schema = describe_labels,

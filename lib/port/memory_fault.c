@@ -13,7 +13,8 @@
 /* Eight regions and a dirty log a port, for as many ports as the vhost library serves. */
 #define MAPPINGS_MAX (9 * 1024)
 
-#define PAGE 4096
+/* A page of huge ones cannot be replaced in part. */
+static const size_t page_sizes[] = { 4096, 2 << 20, 1 << 30 };
 
 /*
  * The handler reads without a lock: `start` is stored last and cleared first, so an entry that it
@@ -55,6 +56,15 @@ static bool replace(void *start, size_t size)
 		    0) != MAP_FAILED;
 }
 
+/* Of a mapping that nobody has told us of. */
+static bool replace_page(uintptr_t address)
+{
+	for (unsigned int i = 0; i < sizeof(page_sizes) / sizeof(page_sizes[0]); i++)
+		if (replace((void *)(address & ~(uintptr_t)(page_sizes[i] - 1)), page_sizes[i]))
+			return true;
+	return false;
+}
+
 static void handle(int number, siginfo_t *info, void *context)
 {
 	uintptr_t address = (uintptr_t)info->si_addr;
@@ -69,7 +79,7 @@ static void handle(int number, siginfo_t *info, void *context)
 	if (mapping != NULL && replace((void *)mapping->start, mapping->size))
 		mapping->lost(mapping->owner);
 	else if (mapping == NULL && expected_lost != NULL &&
-		 replace((void *)(address & ~(uintptr_t)(PAGE - 1)), PAGE))
+		 replace_page(address))
 		expected_lost(expected_owner);
 	else
 		signal(number, SIG_DFL); /* the access is repeated and ends the process */

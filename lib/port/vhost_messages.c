@@ -41,6 +41,7 @@ enum message {
 	MESSAGE_POSTCOPY_LISTEN = 29,
 	MESSAGE_POSTCOPY_END = 30,
 	MESSAGE_GET_INFLIGHT_FD = 31,
+	MESSAGE_SET_INFLIGHT_FD = 32,
 };
 
 #define LOG_ALL (1ull << VHOST_F_LOG_ALL)
@@ -113,6 +114,20 @@ static int first_descriptor(const struct message_head *message)
 	for (unsigned int i = 0; i < MESSAGE_DESCRIPTORS && fd < 0; i++)
 		fd = all->fds[i];
 	return fd;
+}
+
+/*
+ * Has the library refuse a message for the number of its descriptors, and close them. The message
+ * has some, by first_descriptor.
+ */
+static void spoil_descriptors(struct message_head *message)
+{
+	struct message_descriptors *all = (void *)message;
+
+	if (all->count < MESSAGE_DESCRIPTORS)
+		all->fds[all->count++] = -1;
+	else
+		all->count--;
 }
 
 /* The library receives descriptors that a child of ours would inherit. */
@@ -235,6 +250,7 @@ static const char *refusal(struct connection *connection, const struct message_h
 	case MESSAGE_POSTCOPY_LISTEN:
 	case MESSAGE_POSTCOPY_END:
 	case MESSAGE_GET_INFLIGHT_FD:
+	case MESSAGE_SET_INFLIGHT_FD: /* the library writes where the VMM says, unchecked */
 		return "the VMM asked for a part of the protocol that it was not offered";
 	default:
 		return NULL;
@@ -324,9 +340,11 @@ static enum rte_vhost_msg_result before_message(int vid, void *data)
 		message->size = 0;
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	}
-	if (first_descriptor(message) < 0) {
-		if (fault != NULL)
+	if (fault != NULL) {
+		if (first_descriptor(message) < 0)
 			return RTE_VHOST_MSG_RESULT_ERR;
+		spoil_descriptors(message);
+	} else if (first_descriptor(message) < 0) {
 		if (answer(connection, message))
 			return RTE_VHOST_MSG_RESULT_REPLY;
 	}

@@ -181,6 +181,7 @@ static void attach_ring(struct connection *connection, uint16_t index)
 		goto malformed;
 	connection->known[index] = true;
 	ring->vq.sends = features_sends(connection->features);
+	__atomic_store_n(&ring->deaf, false, __ATOMIC_RELAXED);
 
 	pthread_mutex_lock(&session->lock);
 	ring->state = RING_ATTACHED;
@@ -255,6 +256,7 @@ void rings_change_call(struct connection *connection, uint16_t index)
 	}
 	fd = __atomic_exchange_n(&ring->call_fd, fd, __ATOMIC_SEQ_CST);
 	retire_wait(session->retire);
+	__atomic_store_n(&ring->deaf, false, __ATOMIC_RELAXED);
 	close_eventfd(&fd);
 	/* What workers said to the old one meanwhile, nobody may have heard. */
 	interrupt(ring);
@@ -291,6 +293,9 @@ void rings_sync(struct connection *connection)
 		if (ring->state != RING_ATTACHED)
 			attach_ring(connection, i);
 	}
+	/* It may have been lost after we asked, and before the rings were there to be taken. */
+	if (__atomic_load_n(&connection->memory_lost, __ATOMIC_SEQ_CST))
+		rings_detach_all(connection, MEMORY_LOST);
 }
 
 /* Nobody reads the kicks, so they add up. QEMU begins with one of its own. */

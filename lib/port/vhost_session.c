@@ -321,6 +321,7 @@ static void note_disconnect(struct session *session, const struct connection *co
 static void dismiss(struct connection *connection)
 {
 	struct session *session = connection->session;
+	struct connection *expected = connection;
 	bool was_active = connection_is_active(connection);
 	unsigned int place = 0;
 
@@ -341,7 +342,9 @@ static void dismiss(struct connection *connection)
 	memory_fault_release(connection);
 	memory_fault_release(&connection->log);
 	memory_fault_expect(NULL, NULL);
-	__atomic_store_n(&connections[connection->vid], NULL, __ATOMIC_RELEASE);
+	/* When a port is closed the library may have given the number away already. */
+	__atomic_compare_exchange_n(&connections[connection->vid], &expected, NULL, false,
+				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	peer_release(&connection->peer);
 	if (was_active && session->connections[0] != NULL)
 		rings_sync(session->connections[0]);

@@ -224,7 +224,14 @@ static bool notify(struct port_queue *queue, enum port_direction direction)
 	if (!virtqueue_wants_interrupt(&ring->vq))
 		return false;
 	call_fd = __atomic_load_n(&ring->call_fd, __ATOMIC_RELAXED);
-	return call_fd >= 0 && eventfd_write(call_fd, 1) == 0;
+	if (call_fd < 0 || __atomic_load_n(&ring->deaf, __ATOMIC_RELAXED))
+		return false;
+	if (eventfd_write(call_fd, 1) == 0)
+		return true;
+	/* The VMM has made it block: the watchdog had to free us, and shall not have to again. */
+	if (errno == EINTR)
+		__atomic_store_n(&ring->deaf, true, __ATOMIC_RELAXED);
+	return false;
 }
 
 /* ---- opening and closing: on the background thread, answered on the control thread ---- */

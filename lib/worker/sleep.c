@@ -29,6 +29,7 @@ static uint64_t now_ns(void)
 
 static uint64_t fall_asleep(struct worker *worker)
 {
+	__atomic_store_n(&worker->sleeps, true, __ATOMIC_RELAXED);
 	retire_offline(worker->retire, worker->index);
 	return now_ns();
 }
@@ -38,6 +39,7 @@ static void wake_up(struct worker *worker, uint64_t asleep)
 	const uint64_t now = now_ns();
 
 	retire_online(worker->retire, worker->index);
+	__atomic_store_n(&worker->sleeps, false, __ATOMIC_RELAXED);
 	counter_add(&worker->counters.sleep_ns, now - asleep);
 }
 

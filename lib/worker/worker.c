@@ -18,6 +18,7 @@
 #include "frame/vnet.h"
 #include "worker/egress.h"
 #include "worker/sleep.h"
+#include "worker/watchdog.h"
 
 /*
  * Adaptive idling: polling goes on this long after a frame, then come growing naps, and sleep after
@@ -355,11 +356,11 @@ static uint16_t send_injected(struct worker *worker, const struct snapshot *snap
 		forward_burst(&worker->forward, worker->burst, number,
 			      &port->queues[0].counters[worker->index].rx);
 		egress_burst(worker, snapshot);
+		/* Each frame, and the visits, find room for as many notices as theirs may be. */
+		worker_notify(worker);
 		count_burst(&worker->counters, 1, rte_rdtsc() - start);
 		frames++;
 	}
-	/* Visits find room for as many notices as theirs may be. */
-	worker_notify(worker);
 	return frames;
 }
 
@@ -499,6 +500,7 @@ int worker_run(void *argument)
 	/* Naps are shorter than the kernel's usual slack of 50 us. */
 	prctl(PR_SET_TIMERSLACK, 1000);
 	retire_online(worker->retire, worker->index);
+	watchdog_begin(worker, true);
 	while (!__atomic_load_n(&worker->stop, __ATOMIC_RELAXED)) {
 		uint16_t frames = worker_iterate(worker);
 		uint64_t now = rte_rdtsc();
@@ -526,6 +528,7 @@ int worker_run(void *argument)
 			slept = rte_rdtsc() - now;
 		}
 	}
+	watchdog_begin(worker, false);
 	retire_offline(worker->retire, worker->index);
 	return 0;
 }

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -69,6 +70,14 @@ struct worker {
 
 	bool stop;   /* w: control, r: worker */
 	int wake_fd; /* an eventfd; w: anyone, r: worker */
+
+	/* For the watchdog. w: worker, r: control */
+	pthread_t thread;
+	bool runs;
+	bool sleeps;
+	/* The same. w: control */
+	uint64_t seen_iterations;
+	uint32_t seen_still; /* looks in a row that found no more */
 
 	/* The worker's own. */
 	uint16_t *likely; /* by port: where its frames went last */

@@ -624,6 +624,55 @@ def test_a_call_descriptor_that_blocks(switch, plug, bystanders, kind):
     exchange(a, b)
 
 
+@pytest.mark.over("layout")
+def test_a_call_descriptor_that_blocks_later(switch, plug, bystanders):
+    """Whether writes wait is a flag that the front-end shares, and takes away under the worker."""
+    a, b = plug(1, features=LINUX & ~F.EVENT_IDX), bystanders[0]
+    teach(switch, a, b)
+    call = a.rings[0].call
+    os.set_blocking(call, False)
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_read(call)
+    os.eventfd_write(call, (1 << 64) - 2)
+    os.set_blocking(call, True)
+    for _ in range(20):
+        b.send(ethernet(a.mac, b.mac, bytes(46)))
+    b.flush()
+    alive(switch, bystanders)
+    assert "was interrupted" in switch.log()
+    # Whoever was held once is not held again.
+    begin = time.monotonic()
+    for _ in range(20):
+        b.send(ethernet(a.mac, b.mac, bytes(46)))
+        b.flush()
+    alive(switch, bystanders)
+    assert time.monotonic() - begin < 1
+    os.set_blocking(call, False)
+    os.eventfd_read(call)
+    for index in 0, 1:
+        a.link.eventfd(Msg.SET_VRING_CALL, index, a.rings[index].call)
+    a.link.sync()
+    a.drain()
+    exchange(a, b)
+
+
+@pytest.mark.over()
+def test_an_inflight_region_that_is_too_small(switch, plug, bystanders):
+    """Not offered; the library would write beyond it all the same. The descriptor is closed."""
+    a = plug(1)
+    before = len(os.listdir(f"/proc/{switch.pid}/fd"))
+    file = os.memfd_create("inflight")
+    os.ftruncate(file, PAGE)
+    for _ in range(8):
+        claim = struct.pack("=QQHH4x", PAGE, 0, 256, 0xffff)
+        assert a.link.send(32, claim, fds=[file], need_reply=True) != 0
+    os.close(file)
+    assert len(os.listdir(f"/proc/{switch.pid}/fd")) == before
+    alive(switch, bystanders)
+    a.drain()
+    exchange(a, bystanders[0])
+
+
 # Memory that cannot be had
 
 def no_file(_):

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Signals for workers that do not go on; worker/watchdog.h is the contract. */
+#include "worker/watchdog.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+/* Its default is to be ignored, so that one too many does no harm. */
+#define WATCHDOG_SIGNAL SIGURG
+
+/* Looks in a row that found nothing new: 100 ms. */
+#define LOOKS 10
+
+static void do_nothing(int number)
+{
+	(void)number;
+}
+
+int watchdog_init(void)
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = do_nothing;
+	/* Without SA_RESTART: an interrupted call ends. */
+	sigemptyset(&action.sa_mask);
+	return sigaction(WATCHDOG_SIGNAL, &action, NULL) == 0 ? 0 : -errno;
+}
+
+void watchdog_begin(struct worker *worker, bool runs)
+{
+	worker->thread = pthread_self();
+	__atomic_store_n(&worker->runs, runs, __ATOMIC_RELEASE);
+}
+
+bool watchdog_look(struct worker *worker)
+{
+	const uint64_t iterations = counter_read(&worker->counters.iterations);
+	bool still = iterations == worker->seen_iterations;
+
+	worker->seen_iterations = iterations;
+	if (!still || !__atomic_load_n(&worker->runs, __ATOMIC_ACQUIRE) ||
+	    __atomic_load_n(&worker->sleeps, __ATOMIC_RELAXED)) {
+		worker->seen_still = 0;
+		return false;
+	}
+	if (++worker->seen_still < LOOKS)
+		return false;
+	worker->seen_still = 0;
+	pthread_kill(worker->thread, WATCHDOG_SIGNAL);
+	return true;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The watchdog: frees a worker that is held by a system call.
+ *
+ * All calls of a worker are such that do not block, but whether they do is a flag of a descriptor
+ * that a VMM shares with us and may change at any time. A worker that has made no progress for 100
+ * ms, and does not sleep, gets a signal. It interrupts the call (EINTR), and whoever made that call
+ * makes it no more.
+ *
+ * Control thread, but for what watchdog_begin says.
+ */
+#pragma once
+
+#include "worker/worker.h"
+
+/* Lets signals interrupt calls. Once, before any worker runs. Returns 0 or -errno. */
+int watchdog_init(void);
+
+/* Of the calling worker: it can be watched from now on, or (with false) no longer. */
+void watchdog_begin(struct worker *worker, bool runs);
+
+/* Looks at the worker; every 10 ms. Returns whether it had to be freed. */
+bool watchdog_look(struct worker *worker);
