@@ -122,7 +122,7 @@ static void reloaded(struct change *change, const struct error *fault)
 		json_decref(reload->identity);
 	} else {
 		log_info("ringwayd", "%s is applied: revision %llu", options.config,
-			 (unsigned long long)daemon_state.control->revision);
+			 (unsigned long long)change->revision);
 		saving_configured(daemon_state.control, reload->identity);
 	}
 	model_free(reload->model);
@@ -160,6 +160,7 @@ static void reload_configuration(void *argument)
 	return;
 
 leave:
+	model_free(reload->model);
 	json_decref(reload->identity);
 	free(reload);
 }

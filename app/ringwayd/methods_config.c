@@ -3,9 +3,11 @@
 #include "methods.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/background.h"
 #include "base/units.h"
@@ -199,7 +201,7 @@ static int config_apply(struct call *call, const void *params, json_t **result, 
 /* ---- config.save ---- */
 
 struct save_wish {
-	char file[256];
+	char file[PATH_MAX];
 };
 
 static int check_absolute(const void *value, struct error *err)
@@ -220,9 +222,9 @@ static const struct param save_params[] = {
 struct save {
 	struct daemon *daemon;
 	struct call *call;
-	char file[256];
+	char file[PATH_MAX];
 	char *text;
-	json_t *identity; /* of the file that was written */
+	json_t *identity; /* of the configuration file, if that is what was written */
 	int result;
 	struct error fault;
 };
@@ -236,14 +238,22 @@ static void save_done(void *argument)
 	if (save->result == 0) {
 		result = json_pack("{s:s}", "file", save->file);
 		/* What was just written need not be applied again at the next start. */
-		if (save->daemon->config != NULL && save->identity != NULL &&
-		    strcmp(save->file, save->daemon->config) == 0)
+		if (save->identity != NULL)
 			saving_configured(control, json_incref(save->identity));
 	}
 	call_done(save->call, result, save->result == 0 ? NULL : &save->fault);
 	json_decref(save->identity);
 	free(save->text);
 	free(save);
+}
+
+/* Do both paths lead to the same file? */
+static bool is_same_file(const char *path, const char *other)
+{
+	struct stat one, two;
+
+	return stat(path, &one) == 0 && stat(other, &two) == 0 && one.st_dev == two.st_dev &&
+	       one.st_ino == two.st_ino;
 }
 
 static void save_run(void *argument)
@@ -257,8 +267,8 @@ static void save_run(void *argument)
 			  save->file, strerror(save->fault.errnum));
 		error_detail(&save->fault, "config.save", "file", save->file,
 			     "a file in a directory that is there and may be written to");
-	} else {
-		save->identity = saving_identify(save->file, &save->fault);
+	} else if (save->daemon->config != NULL && is_same_file(save->file, save->daemon->config)) {
+		save->identity = saving_identify(save->daemon->config, &save->fault);
 	}
 	loop_post(save->daemon->loop, save_done, save);
 }
@@ -279,13 +289,16 @@ static int config_save(struct call *call, const void *params, json_t **result, s
 		error_detail(err, "config.save", "file", NULL, "an absolute path");
 		return -EINVAL;
 	}
+	if (strlen(file) >= PATH_MAX)
+		return error_set(err, ERROR_INVALID, ENAMETOOLONG, "config.save: %s",
+				 strerror(ENAMETOOLONG));
 	save = calloc(1, sizeof(*save));
 	if (save == NULL)
 		return error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
 	configuration = model_to_json(daemon->control->model);
 	save->daemon = daemon;
 	save->call = call;
-	text_copy(save->file, sizeof(save->file), file);
+	snprintf(save->file, sizeof(save->file), "%s", file);
 	save->text = json_dumps(configuration, JSON_INDENT(2));
 	json_decref(configuration);
 	if (save->text == NULL ||

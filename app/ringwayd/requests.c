@@ -13,7 +13,7 @@ static void request_done(struct change *change, const struct error *fault)
 	if (fault == NULL) {
 		result = request->answer != NULL ? request->answer(request) : json_object();
 		json_object_set_new(result, "revision",
-				    json_integer((json_int_t)request->daemon->control->revision));
+				    json_integer((json_int_t)request->change.revision));
 	}
 	call_done(request->call, result, fault);
 	if (request->release != NULL)

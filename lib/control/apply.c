@@ -54,6 +54,10 @@ static enum control_plan plan_slot(const struct change *change, const struct con
 	if (change->retry && is_lost(slot))
 		return PLAN_REOPEN;
 	difference = model_port_compare(slot->model, wanted);
+	/* Whoever insists on a port that could not be opened wants it tried now. */
+	if (difference == MODEL_SAME && change->strict && slot->state == PORT_FAULTY &&
+	    wanted != slot->model)
+		return PLAN_OPEN;
 	/* Saying the same of a port once more is a wish of its own if it is to renegotiate. */
 	if (difference == MODEL_SAME)
 		return change->renegotiate && wanted != slot->model ? PLAN_SET : PLAN_KEEP;
@@ -363,6 +367,7 @@ static void finish(struct control *control)
 		change->wanted = NULL;
 		if (change->changed && !change->unsaved)
 			control->revision++;
+		change->revision = control->revision;
 		settle(control, change);
 	}
 	begin_next(control);

@@ -83,6 +83,7 @@ struct change {
 	bool undoing, failed;
 	unsigned int phase;
 	uint64_t sequence;
+	uint64_t revision; /* of the model that it made */
 	struct error fault;
 	struct model *wanted;
 	STAILQ_ENTRY(change) next;

@@ -19,6 +19,7 @@ json_t *saving_identify(const char *config, struct error *err)
 {
 	uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a, 64 bits */
 	FILE *file = fopen(config, "re");
+	json_t *identity;
 	char text[20];
 	int byte;
 
@@ -35,7 +36,10 @@ json_t *saving_identify(const char *config, struct error *err)
 	}
 	fclose(file);
 	snprintf(text, sizeof(text), "%016" PRIx64, hash);
-	return json_pack("{s:s, s:s}", "file", config, "hash", text);
+	identity = json_pack("{s:s, s:s}", "file", config, "hash", text);
+	if (identity == NULL)
+		error_set(err, ERROR_INVALID, EINVAL, "the path of the configuration is not UTF-8");
+	return identity;
 }
 
 /* Takes what the state file says. Returns -errno with err filled where it is no state of ours. */
@@ -156,7 +160,8 @@ int saving_write(struct control *control, void (*done)(void *argument, const str
 /* What is taken back is not saved; when that is done all is saved anew. */
 static void save_soon(struct control *control)
 {
-	if (!control->taking_back)
+	/* When the switch stops its ports are gone from the model, and what was saved stays. */
+	if (!control->taking_back && !control->stopping)
 		saving_write(control, NULL, NULL);
 }
 

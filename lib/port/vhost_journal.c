@@ -129,9 +129,17 @@ void journal_close(struct journal *journal)
 void journal_remove(const char *directory, const char *port)
 {
 	char path[PATH_MAX];
+	int fd;
 
-	if (file_path(path, sizeof(path), directory, port) == 0)
+	if (file_path(path, sizeof(path), directory, port) != 0)
+		return;
+	/* Another switch may have a port of this name, and its file here. */
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 		unlink(path);
+	close(fd);
 }
 
 void journal_begin(struct journal *journal, const struct process *process)

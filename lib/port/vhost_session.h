@@ -75,7 +75,7 @@ struct ring {
 	uint64_t drain_from;        /* the same; cycles, or 0: from then on frames are dropped */
 	struct virtqueue vq;
 	int call_fd;                /* as attached; ours, -1: the guest wants no interrupts */
-	bool deaf;                  /* w: a worker that call_fd held, vhost threads with a new one */
+	bool deaf;                  /* w: a worker that it held, vhost threads with a new one */
 
 	/* w: vhost threads under the lock, r: control under the lock */
 	enum ring_state state;

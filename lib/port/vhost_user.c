@@ -52,6 +52,16 @@ static int refuse(struct error *err, const char *field, const char *why, const c
 	return -EINVAL;
 }
 
+static int check_socket(const void *value, struct error *err)
+{
+	const char *path = value;
+
+	if (path[0] == '/' && path[strlen(path) - 1] != '/')
+		return 0;
+	error_detail(err, NULL, NULL, NULL, "an absolute path of at most 107 bytes");
+	return -EINVAL;
+}
+
 static int check_permissions(const void *value, struct error *err)
 {
 	const struct vhost_user_config *config = value;
@@ -89,7 +99,8 @@ static const struct param ring_params[] = {
 
 static const struct param params[] = {
 	{ "socket", PARAM_STRING, PARAM_AT(struct vhost_user_config, place.socket),
-	  .required = true, .help = "absolute path of the unix socket, at most 107 bytes" },
+	  .required = true, .check = check_socket,
+	  .help = "absolute path of the unix socket, at most 107 bytes" },
 	{ "mode", PARAM_CHOICE, PARAM_AT(struct vhost_user_config, place.mode),
 	  .choices = mode_names, .initial = "\"server\"",
 	  .help = "who listens: the switch (server) or the VMM (client)" },

@@ -34,6 +34,10 @@
 #define REQUEST_MAX ((size_t)256 << 10)
 #define DEPTH_MAX 32
 #define OUTPUT_MAX ((size_t)8 << 20)
+/* And so many that no further request of a client is begun before it has read them. */
+#define OUTPUT_PAUSE ((size_t)1 << 20)
+/* A client that reads nothing for so long, while answers wait for it, is dropped. */
+#define READ_WITHIN_S 5
 #define PENDING_MAX 64
 #define FAREWELL_SECONDS 10
 #define ACCEPT_RETRY_MS 200
@@ -127,6 +131,14 @@ static struct evbuffer *answer_text(const json_t *response)
 }
 
 /* Takes over the response. */
+static void drop_deaf(struct connection *client)
+{
+	LOG_LIMITED(LOG_WARNING, "rpc",
+		    "the client with pid %d and uid %u does not read its answers: dropped",
+		    (int)client->peer.pid, (unsigned int)client->peer.uid);
+	client->dropped = true;
+}
+
 static void connection_send(struct connection *client, json_t *response)
 {
 	struct evbuffer *output = bufferevent_get_output(client->stream);
@@ -150,10 +162,7 @@ static void connection_send(struct connection *client, json_t *response)
 		return;
 	}
 	if (evbuffer_get_length(output) + evbuffer_get_length(text) > OUTPUT_MAX) {
-		LOG_LIMITED(LOG_WARNING, "rpc",
-			    "the client with pid %d and uid %u does not read its answers: dropped",
-			    (int)client->peer.pid, (unsigned int)client->peer.uid);
-		client->dropped = true;
+		drop_deaf(client);
 	} else if (evbuffer_add_buffer(output, text) != 0) {
 		client->dropped = true;
 	}
@@ -327,8 +336,11 @@ static enum framing_status scan_input(struct connection *client)
 
 static void process_input(struct connection *client)
 {
+	const struct evbuffer *output = bufferevent_get_output(client->stream);
+
 	client->processing = true;
-	while (!client->closing && !client->dropped && client->pending_count < PENDING_MAX) {
+	while (!client->closing && !client->dropped && client->pending_count < PENDING_MAX &&
+	       evbuffer_get_length(output) < OUTPUT_PAUSE) {
 		enum framing_status status = scan_input(client);
 
 		if (status == FRAMING_MORE)
@@ -352,7 +364,7 @@ static void readable(struct bufferevent *stream, void *argument)
 static void written(struct bufferevent *stream, void *argument)
 {
 	(void)stream;
-	connection_settle(argument);
+	process_input(argument);
 }
 
 static void stream_event(struct bufferevent *stream, short events, void *argument)
@@ -361,6 +373,8 @@ static void stream_event(struct bufferevent *stream, short events, void *argumen
 
 	(void)stream;
 	if ((events & BEV_EVENT_EOF) == 0) {
+		if (events & BEV_EVENT_TIMEOUT)
+			drop_deaf(client);
 		client->dropped = true;
 		connection_settle(client);
 		return;
@@ -392,6 +406,7 @@ static void turn_away(int fd)
 static void connection_new(struct rpc_server *server, int fd)
 {
 	struct connection *client = calloc(1, sizeof(*client));
+	const struct timeval patience = { .tv_sec = READ_WITHIN_S };
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
@@ -410,6 +425,7 @@ static void connection_new(struct rpc_server *server, int fd)
 	bufferevent_setcb(client->stream, readable, written, stream_event, client);
 	/* Enough for the longest request, and a bound for what is sent while requests wait. */
 	bufferevent_setwatermark(client->stream, EV_READ, 0, 2 * REQUEST_MAX);
+	bufferevent_set_timeouts(client->stream, NULL, &patience);
 	bufferevent_enable(client->stream, EV_READ | EV_WRITE);
 	LIST_INSERT_HEAD(&server->clients, client, link);
 	server->client_count++;

@@ -259,6 +259,17 @@ def test_who_never_reads(switch):
     assert switch.rss() < before + (32 << 20)
 
 
+def test_who_reads_as_fast_as_it_can(switch):
+    """However much there is to read: long answers to short requests are no reason to drop it."""
+    count = 1000
+    with Client(switch) as client:
+        sender = threading.Thread(target=client.send, args=(request("rpc.discover") * count,))
+        sender.start()
+        for _ in range(count):
+            assert "result" in client.answer()
+        sender.join(10)
+
+
 def test_half_closed(switch):
     """All that was asked for is answered to one who will ask no more."""
     with Client(switch) as client:

@@ -674,6 +674,11 @@ static void faulty_ports_are_tried_again(void **state)
 	apply(order_put(with_mtu(probe_port("c", "C"), 1280), NULL));
 	assert_fine();
 	assert_events("set d, ");
+	/* Who says the same once more insists on it. */
+	apply(order_put(with_mtu(probe_port("c", "C"), 1280), NULL));
+	assert_fault("port c");
+	assert_events("open c, ");
+	fixture.failed = 0;
 	retry_now();
 	settle();
 	assert_events("open c, ");
