@@ -124,10 +124,9 @@ static void spoil_descriptors(struct message_head *message)
 {
 	struct message_descriptors *all = (void *)message;
 
-	if (all->count < MESSAGE_DESCRIPTORS)
+	/* What is refused takes one or none. */
+	if (all->count == 1)
 		all->fds[all->count++] = -1;
-	else
-		all->count--;
 }
 
 /* The library receives descriptors that a child of ours would inherit. */
