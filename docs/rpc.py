@@ -46,7 +46,7 @@ other end are logged with each request that changes what runs.
 | a request | 256 KiB, 32 levels of arrays and objects |
 | a batch | 1,024 requests |
 | an answer, or all answers to a batch | 4 MiB |
-| answers that wait to be read | 8 MiB, then the client is dropped |
+| answers that wait to be read | from 1 MiB on the next request waits; unread for 5 s: the client is dropped |
 | requests of a client under way | 64, then nothing more is read until one is done |
 
 ## Parameters
