@@ -130,7 +130,6 @@ static struct evbuffer *answer_text(const json_t *response)
 	return NULL;
 }
 
-/* Takes over the response. */
 static void drop_deaf(struct connection *client)
 {
 	LOG_LIMITED(LOG_WARNING, "rpc",
@@ -139,6 +138,7 @@ static void drop_deaf(struct connection *client)
 	client->dropped = true;
 }
 
+/* Takes over the response. */
 static void connection_send(struct connection *client, json_t *response)
 {
 	struct evbuffer *output = bufferevent_get_output(client->stream);
