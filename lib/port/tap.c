@@ -11,10 +11,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/background.h"
 #include "base/log.h"
-#include "base/loop.h"
 #include "frame/vnet.h"
+#include "port/opening.h"
 #include "port/tap_device.h"
 
 struct tap_config {
@@ -46,18 +45,6 @@ struct tap {
 	struct tap_queue queues[];
 };
 
-/* An opening or a closing under way on the background thread. */
-struct job {
-	struct port *port;
-	struct tap *tap;
-	int *fds;
-	port_opened opened;
-	void (*closed)(void *argument);
-	void *argument;
-	int result;
-	struct error fault;
-};
-
 /* ---- parameters ---- */
 
 static int check_interface(const void *value, struct error *err)
@@ -76,7 +63,7 @@ static int check_interface(const void *value, struct error *err)
 static int check_addresses(const void *value, struct error *err)
 {
 	const char *accepted = "at most 16 of the form \"192.0.2.1/24\" or \"2001:db8::1/64\"";
-	struct tap_address address;
+	struct interface_address address;
 	const json_t *element;
 	json_t *list;
 	size_t i;
@@ -89,7 +76,7 @@ static int check_addresses(const void *value, struct error *err)
 	json_array_foreach(list, i, element) {
 		const char *text = json_string_value(element);
 
-		if (text == NULL || tap_address_parse(text, &address) != 0) {
+		if (text == NULL || interface_parse_address(text, &address) != 0) {
 			error_detail(err, NULL, NULL, text, accepted);
 			return -EINVAL;
 		}
@@ -297,7 +284,7 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 	return 0;
 }
 
-/* ---- opening and closing: on the background thread, answered on the control thread ---- */
+/* ---- opening and closing ---- */
 
 static void tap_free(struct port *port)
 {
@@ -319,32 +306,40 @@ static void publish(struct port *port)
 	port_set_tx(port, queues, port->queue_count, offload_needs(&tap->wish.offloads));
 }
 
-static void finish_open(void *argument)
+static int open_device(struct port *port, struct error *err)
 {
-	struct job *job = argument;
-	struct port *port = job->port;
+	struct tap *tap = port->driver;
+	int fds[PORT_QUEUES_MAX];
+	int result = tap_device_open(&tap->wish, fds, port->queue_count, &tap->facts, err);
+
+	for (uint16_t i = 0; result == 0 && i < port->queue_count; i++)
+		tap->queues[i].fd = fds[i];
+	return result;
+}
+
+static void finish_open(struct port *port)
+{
+	const struct tap *tap = port->driver;
+
+	port->own_mtu = tap->facts.found.mtu;
+	publish(port);
+}
+
+/* Closing waits for the kernel, which lets nobody see the interface any more. */
+static void close_device(struct port *port)
+{
+	struct tap *tap = port->driver;
 
 	for (uint16_t i = 0; i < port->queue_count; i++)
-		job->tap->queues[i].fd = job->fds[i];
-	if (job->result == 0) {
-		port->own_mtu = job->tap->facts.mtu;
-		publish(port);
-	} else {
-		tap_free(port);
-	}
-	job->opened(job->argument, job->result == 0 ? NULL : &job->fault);
-	free(job->fds);
-	free(job);
+		close(tap->queues[i].fd);
 }
 
-static void run_open(void *argument)
-{
-	struct job *job = argument;
-
-	job->result = tap_device_open(&job->tap->wish, job->fds, job->port->queue_count,
-				      &job->tap->facts, &job->fault);
-	loop_post(job->port->host.loop, finish_open, job);
-}
+static const struct opening_steps steps = {
+	.open = open_device,
+	.opened = finish_open,
+	.close = close_device,
+	.free = tap_free,
+};
 
 /* The largest MTU stands for none in particular: no TAP interface can have it. */
 static uint32_t wanted_mtu(const struct port *port)
@@ -365,7 +360,7 @@ static void make_wish(const struct port *port, const struct tap_config *config,
 	wish->mac = port->settings.mac;
 	wish->offloads = config->offloads;
 	json_array_foreach(config->addresses, i, element)
-		tap_address_parse(json_string_value(element),
+		interface_parse_address(json_string_value(element),
 				  &wish->addresses[wish->address_count++]);
 }
 
@@ -381,69 +376,25 @@ static struct tap *tap_new(const struct port *port, const struct tap_config *con
 static int open_port(struct port *port, const void *settings, const json_t *remembered,
 		     port_opened done, void *argument, struct error *err)
 {
-	struct job *job = calloc(1, sizeof(*job));
 	struct tap *tap = tap_new(port, settings);
 
 	(void)remembered;
 	port->driver = tap;
-	if (job == NULL || tap == NULL)
-		goto fail;
-	*job = (struct job){ .port = port, .tap = tap, .opened = done, .argument = argument };
-	job->fds = calloc(port->queue_count, sizeof(*job->fds));
-	if (job->fds == NULL)
-		goto fail;
-	for (uint16_t i = 0; i < port->queue_count; i++) {
+	for (uint16_t i = 0; tap != NULL && i < port->queue_count; i++) {
 		port->queues[i].driver = &tap->queues[i];
 		/* Not resident before a frame has to wait. */
 		tap->queues[i].pending = calloc(1, sizeof(struct pending));
-		if (tap->queues[i].pending == NULL)
-			goto fail;
+		if (tap->queues[i].pending == NULL) {
+			tap_free(port);
+			tap = NULL;
+		}
 	}
-	if (background_run(port->host.background, run_open, job) == 0)
-		return 0;
-
-fail:
-	tap_free(port);
-	if (job != NULL)
-		free(job->fds);
-	free(job);
-	return error_set(err, ERROR_SYSTEM, ENOMEM, "port %s: out of memory", port->name);
-}
-
-static void finish_close(void *argument)
-{
-	struct job *job = argument;
-
-	tap_free(job->port);
-	job->closed(job->argument);
-	free(job);
-}
-
-/* Closing waits for the kernel, which lets nobody see the interface any more. */
-static void run_close(void *argument)
-{
-	struct job *job = argument;
-
-	for (uint16_t i = 0; i < job->port->queue_count; i++)
-		close(job->tap->queues[i].fd);
-	loop_post(job->port->host.loop, finish_close, job);
+	return opening_start(port, &steps, done, argument, err);
 }
 
 static void close_port(struct port *port, void (*done)(void *argument), void *argument)
 {
-	struct job *job = calloc(1, sizeof(*job));
-
-	if (job == NULL || port->driver == NULL) {
-		free(job);
-		done(argument);
-		return;
-	}
-	*job = (struct job){ .port = port, .tap = port->driver, .closed = done,
-			     .argument = argument };
-	if (background_run(port->host.background, run_close, job) != 0) {
-		free(job);
-		done(argument);
-	}
+	opening_end(port, &steps, done, argument);
 }
 
 /* ---- changes ---- */
@@ -473,7 +424,7 @@ static void set(struct port *port, const void *settings, bool renegotiate)
 			log_warning("tap", "port %s: its offloads cannot be set", port->name);
 	if (!tap_device_is_there(tap->queues[0].fd, name))
 		return;
-	if (tap_device_set(name, wanted_mtu(port), &port->settings.mac, &err) != 0)
+	if (interface_set(name, wanted_mtu(port), &port->settings.mac, &err) != 0)
 		log_warning("tap", "port %s: %s", port->name, err.message);
 	else if (wanted_mtu(port) != 0)
 		port->own_mtu = wanted_mtu(port);
@@ -506,7 +457,7 @@ static void status(struct port *port, json_t *object)
 
 	if (tap == NULL || !tap_device_is_there(tap->queues[0].fd, name))
 		return;
-	m = port->settings.mac.given ? port->settings.mac.mac : tap->facts.mac;
+	m = port->settings.mac.given ? port->settings.mac.mac : tap->facts.found.mac;
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
 		 m[5]);
 	json_object_set_new(object, "interface", json_string(name));

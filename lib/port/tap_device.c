@@ -1,45 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Ioctls and netlink messages for a TAP interface; port/tap_device.h is the contract. */
+/* Ioctls for a TAP interface; port/tap_device.h is the contract. */
 #include "port/tap_device.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
-#include <linux/rtnetlink.h>
-#include <net/if_arp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <linux/virtio_net.h>
 
 #define TUN_DEVICE "/dev/net/tun"
-
-int tap_address_parse(const char *text, struct tap_address *address)
-{
-	char host[INET6_ADDRSTRLEN];
-	const char *slash = strchr(text, '/');
-	unsigned long prefix;
-	char *end;
-
-	memset(address, 0, sizeof(*address));
-	if (slash == NULL || (size_t)(slash - text) >= sizeof(host) || slash[1] < '0' ||
-	    slash[1] > '9')
-		return -EINVAL;
-	memcpy(host, text, (size_t)(slash - text));
-	host[slash - text] = '\0';
-	address->family = strchr(host, ':') != NULL ? AF_INET6 : AF_INET;
-	prefix = strtoul(slash + 1, &end, 10);
-	if (*end != '\0' || prefix > (address->family == AF_INET6 ? 128 : 32) ||
-	    inet_pton(address->family, host, address->bytes) != 1)
-		return -EINVAL;
-	address->prefix = (uint8_t)prefix;
-	return 0;
-}
 
 /* ---- the descriptors ---- */
 
@@ -125,165 +97,21 @@ bool tap_device_is_there(int fd, char name[IFNAMSIZ])
 	return true;
 }
 
-/* ---- the interface ---- */
-
-static int refuse_setting(const char *interface, const char *what, const char *field, int errnum,
-			  struct error *err)
-{
-	error_set(err, ERROR_SYSTEM, errnum, "%s: %s cannot be set: %s", interface, what,
-		  strerror(errnum));
-	error_detail(err, NULL, field, NULL, NULL);
-	return -errnum;
-}
-
-static struct ifreq request_for(const char *interface)
-{
-	struct ifreq request = { .ifr_flags = 0 };
-
-	memcpy(request.ifr_name, interface, sizeof(request.ifr_name));
-	return request;
-}
-
-/* A socket to configure interfaces by. Returns it, or -errno with err filled. */
-static int open_socket(const char *interface, struct error *err)
-{
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	return fd >= 0 ? fd : refuse_setting(interface, "nothing", NULL, errno, err);
-}
-
-static int set_mtu_and_mac(int fd, const char *interface, uint32_t mtu,
-			   const struct param_mac *mac, struct error *err)
-{
-	struct ifreq request = request_for(interface);
-
-	if (mtu != 0) {
-		request.ifr_mtu = (int)mtu;
-		if (ioctl(fd, SIOCSIFMTU, &request) != 0)
-			return refuse_setting(interface, "the MTU", "mtu", errno, err);
-	}
-	if (mac->given) {
-		request = request_for(interface);
-		request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-		memcpy(request.ifr_hwaddr.sa_data, mac->mac, sizeof(mac->mac));
-		if (ioctl(fd, SIOCSIFHWADDR, &request) != 0)
-			return refuse_setting(interface, "the address", "mac", errno, err);
-	}
-	return 0;
-}
-
-int tap_device_set(const char *interface, uint32_t mtu, const struct param_mac *mac,
-		   struct error *err)
-{
-	int fd = open_socket(interface, err);
-	int result;
-
-	if (fd < 0)
-		return fd;
-	result = set_mtu_and_mac(fd, interface, mtu, mac, err);
-	close(fd);
-	return result;
-}
-
-/* RTM_NEWADDR (rtnetlink(7)): takes several addresses an interface, and both families. */
-static int add_address(const char *interface, const struct tap_address *address)
-{
-	const uint16_t length = address->family == AF_INET ? 4 : 16;
-	struct {
-		struct nlmsghdr header;
-		struct ifaddrmsg message;
-		struct {
-			struct rtattr header;
-			uint8_t bytes[16];
-		} local;
-	} request = {
-		.header = { .nlmsg_type = RTM_NEWADDR,
-			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE |
-					   NLM_F_REPLACE },
-		.message = { .ifa_family = address->family, .ifa_prefixlen = address->prefix,
-			     .ifa_index = if_nametoindex(interface) },
-		.local = { .header = { .rta_type = IFA_LOCAL,
-				       .rta_len = (unsigned short)RTA_LENGTH(length) } },
-	};
-	struct {
-		struct nlmsghdr header;
-		struct nlmsgerr error;
-		uint8_t more[256];
-	} answer;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	int result = 0;
-
-	if (fd < 0)
-		return -errno;
-	memcpy(request.local.bytes, address->bytes, length);
-	request.header.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof(request.message)) +
-					      RTA_SPACE(length));
-	if (send(fd, &request, request.header.nlmsg_len, 0) < 0 ||
-	    recv(fd, &answer, sizeof(answer), 0) <
-		    (ssize_t)NLMSG_LENGTH(sizeof(answer.error.error)))
-		result = -errno;
-	else if (answer.header.nlmsg_type == NLMSG_ERROR)
-		result = answer.error.error;
-	close(fd);
-	return result;
-}
-
-static int add_addresses(const char *interface, const struct tap_wish *wish, struct error *err)
-{
-	for (uint32_t i = 0; i < wish->address_count; i++) {
-		int result = add_address(interface, &wish->addresses[i]);
-
-		if (result != 0)
-			return refuse_setting(interface, "an IP address", "addresses", -result,
-					      err);
-	}
-	return 0;
-}
-
-static int bring_up(int fd, const char *interface, struct error *err)
-{
-	struct ifreq request = request_for(interface);
-
-	if (ioctl(fd, SIOCGIFFLAGS, &request) == 0) {
-		request.ifr_flags |= IFF_UP;
-		if (ioctl(fd, SIOCSIFFLAGS, &request) == 0)
-			return 0;
-	}
-	return refuse_setting(interface, "\"up\"", NULL, errno, err);
-}
-
-/* What the interface has now. */
-static int find_facts(int fd, struct tap_facts *facts, struct error *err)
-{
-	struct ifreq request = request_for(facts->interface);
-
-	if (ioctl(fd, SIOCGIFMTU, &request) != 0)
-		return refuse_setting(facts->interface, "nothing", NULL, errno, err);
-	facts->mtu = (uint32_t)request.ifr_mtu;
-	if (ioctl(fd, SIOCGIFHWADDR, &request) != 0)
-		return refuse_setting(facts->interface, "nothing", NULL, errno, err);
-	memcpy(facts->mac, request.ifr_hwaddr.sa_data, sizeof(facts->mac));
-	return 0;
-}
-
+/* The interface gets what is wished for. */
 static int set_up(const struct tap_wish *wish, int queue, struct tap_facts *facts,
 		  struct error *err)
 {
-	int fd = open_socket(facts->interface, err);
-	int result;
+	const char *interface = facts->interface;
+	int result = interface_set(interface, wish->mtu, &wish->mac, err);
 
-	if (fd < 0)
-		return fd;
-	result = set_mtu_and_mac(fd, facts->interface, wish->mtu, &wish->mac, err);
 	if (result == 0)
-		result = bring_up(fd, facts->interface, err);
+		result = interface_bring_up(interface, err);
+	for (uint32_t i = 0; result == 0 && i < wish->address_count; i++)
+		result = interface_add_address(interface, &wish->addresses[i], err);
 	if (result == 0)
-		result = add_addresses(facts->interface, wish, err);
-	if (result == 0)
-		result = find_facts(fd, facts, err);
-	close(fd);
+		result = interface_find(interface, &facts->found, err);
 	if (result == 0 && wish->persist && ioctl(queue, TUNSETPERSIST, 1) != 0)
-		return refuse_setting(facts->interface, "\"persist\"", "persist", errno, err);
+		return interface_refuse(interface, "\"persist\"", "persist", errno, err);
 	return result;
 }
 

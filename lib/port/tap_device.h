@@ -9,21 +9,15 @@
 #pragma once
 
 #include <net/if.h>
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
+#include "port/interface.h"
 #include "port/offloads.h"
 #include "rpc/param.h"
 
 #define TAP_ADDRESSES_MAX 16
-
-struct tap_address {
-	uint8_t family; /* AF_INET, AF_INET6 */
-	uint8_t prefix; /* bits */
-	uint8_t bytes[sizeof(struct in6_addr)];
-};
 
 struct tap_wish {
 	char interface[IFNAMSIZ]; /* "": the kernel chooses */
@@ -32,18 +26,14 @@ struct tap_wish {
 	struct param_mac mac;
 	struct offload_switches offloads;
 	uint32_t address_count;
-	struct tap_address addresses[TAP_ADDRESSES_MAX];
+	struct interface_address addresses[TAP_ADDRESSES_MAX];
 };
 
 struct tap_facts {
 	char interface[IFNAMSIZ];
-	uint32_t mtu;
-	uint8_t mac[6];
+	struct interface_facts found;
 	bool made; /* by us: there was none of this name */
 };
-
-/* "192.0.2.1/24" or "2001:db8::1/64". Returns 0 or -EINVAL. */
-int tap_address_parse(const char *text, struct tap_address *address);
 
 /*
  * Opens `count` queues of the interface, brings it up and says what became of it. On failure
@@ -58,10 +48,6 @@ int tap_device_open(const struct tap_wish *wish, int *fds, uint16_t count, struc
  * -errno.
  */
 int tap_device_offload(int fd, const struct offload_switches *offloads);
-
-/* Sets what is given of MTU and MAC. Returns 0, or -errno with err filled. */
-int tap_device_set(const char *interface, uint32_t mtu, const struct param_mac *mac,
-		   struct error *err);
 
 /* Is the interface still there, wherever it may have been moved? Its name now goes to `name`. */
 bool tap_device_is_there(int fd, char name[IFNAMSIZ]);

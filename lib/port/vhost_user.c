@@ -12,10 +12,9 @@
 
 #include <rte_cycles.h>
 
-#include "base/background.h"
 #include "base/log.h"
-#include "base/loop.h"
 #include "port/offloads.h"
+#include "port/opening.h"
 #include "port/vhost_journal.h"
 #include "port/vhost_session.h"
 #include "port/vhost_status.h"
@@ -116,17 +115,6 @@ static const struct param params[] = {
 	{ "rings", PARAM_OBJECT, .offset = 0, .fields = ring_params,
 	  .help = "ring features offered to the guest" },
 	{ NULL }
-};
-
-/* An opening or a closing under way on the background thread. */
-struct job {
-	struct port *port;
-	struct session *session;
-	port_opened opened;
-	void (*closed)(void *argument);
-	void *argument;
-	int result;
-	struct error fault;
 };
 
 /* ---- bursts: on workers ---- */
@@ -245,27 +233,29 @@ static bool notify(struct port_queue *queue, enum port_direction direction)
 	return false;
 }
 
-/* ---- opening and closing: on the background thread, answered on the control thread ---- */
+/* ---- opening and closing ---- */
 
-static void finish_open(void *argument)
+static int open_session(struct port *port, struct error *err)
 {
-	struct job *job = argument;
-
-	if (job->result != 0) {
-		session_free(job->session);
-		job->port->driver = NULL;
-	}
-	job->opened(job->argument, job->result == 0 ? NULL : &job->fault);
-	free(job);
+	return session_open(port->driver, err);
 }
 
-static void run_open(void *argument)
+static void close_session(struct port *port)
 {
-	struct job *job = argument;
-
-	job->result = session_open(job->session, &job->fault);
-	loop_post(job->port->host.loop, finish_open, job);
+	session_close(port->driver);
 }
+
+static void free_session(struct port *port)
+{
+	session_free(port->driver);
+	port->driver = NULL;
+}
+
+static const struct opening_steps steps = {
+	.open = open_session,
+	.close = close_session,
+	.free = free_session,
+};
 
 static int no_account(const char *port, const char *kind, const char *name, struct error *err)
 {
@@ -309,69 +299,23 @@ static int open_port(struct port *port, const void *settings, const json_t *reme
 	const struct session_wish wish = wish_of(port, config);
 	struct session_config place = { .client = config->place.mode == MODE_CLIENT,
 					.any_memory = config->place.memory == MEMORY_ANY };
-	struct job *job;
+	struct session *session;
 
 	if (find_account(config, port->name, &place.permissions, err) != 0)
 		return -err->errnum;
 	memcpy(place.path, config->place.socket, sizeof(place.path));
-	job = calloc(1, sizeof(*job));
-	if (job != NULL)
-		job->session = session_new(port, &place, &wish, remembered);
-	if (job == NULL || job->session == NULL)
-		goto fail;
-	job->port = port;
-	job->opened = done;
-	job->argument = argument;
-	port->driver = job->session;
+	session = session_new(port, &place, &wish, remembered);
+	port->driver = session;
 	for (uint16_t i = 0; i < port->queue_count; i++)
-		port->queues[i].driver = job->session;
-	if (background_run(port->host.background, run_open, job) != 0)
-		goto fail;
-	return 0;
-
-fail:
-	port->driver = NULL;
-	session_free(job != NULL ? job->session : NULL);
-	free(job);
-	return error_set(err, ERROR_SYSTEM, ENOMEM, "port %s: out of memory", port->name);
-}
-
-static void finish_close(void *argument)
-{
-	struct job *job = argument;
-
-	session_free(job->session);
-	job->port->driver = NULL;
-	job->closed(job->argument);
-	free(job);
-}
-
-static void run_close(void *argument)
-{
-	struct job *job = argument;
-
-	session_close(job->session);
-	loop_post(job->port->host.loop, finish_close, job);
+		port->queues[i].driver = session;
+	return opening_start(port, &steps, done, argument, err);
 }
 
 static void close_port(struct port *port, void (*done)(void *argument), void *argument)
 {
-	struct job *job = calloc(1, sizeof(*job));
-
-	if (job == NULL || port->driver == NULL) {
-		free(job);
-		done(argument);
-		return;
-	}
-	session_prepare_close(port->driver);
-	job->port = port;
-	job->session = port->driver;
-	job->closed = done;
-	job->argument = argument;
-	if (background_run(port->host.background, run_close, job) != 0) {
-		free(job);
-		done(argument);
-	}
+	if (port->driver != NULL)
+		session_prepare_close(port->driver);
+	opening_end(port, &steps, done, argument);
 }
 
 /* ---- changes ---- */
