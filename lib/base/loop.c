@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/time.h>
@@ -55,10 +56,13 @@ static void wake_up(evutil_socket_t fd, short events, void *argument)
 	struct loop *loop = argument;
 	struct posted *list;
 	eventfd_t count;
+	bool stop;
 
 	(void)events;
 	/* Read before the list is taken: a post after that point then wakes the loop again. */
 	(void)eventfd_read(fd, &count);
+	/* And this: who stops the loop may count on all that was posted earlier. */
+	stop = atomic_load(&loop->stop);
 	list = take_posted(loop);
 	while (list != NULL) {
 		struct posted *post = list;
@@ -67,7 +71,7 @@ static void wake_up(evutil_socket_t fd, short events, void *argument)
 		post->run(post->argument);
 		free(post);
 	}
-	if (atomic_load(&loop->stop))
+	if (stop)
 		event_base_loopbreak(loop->base);
 }
 
