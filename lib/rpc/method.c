@@ -34,12 +34,14 @@ struct origin {
 	const struct method *const *tables;
 	void *context;
 	struct call_peer peer;
+	struct call_descriptors *descriptors;
 };
 
 struct call {
 	const struct method *method;
 	void *context;
 	struct call_peer peer;
+	struct call_descriptors *descriptors; /* NULL: none; valid while the handler runs */
 	void *params;   /* the method's struct; a `json_t *` where it takes the object whole */
 	char name[NAME_MAX_LENGTH + 1]; /* the parameter `name`, for the log; "": none */
 	json_t *id;     /* NULL: a notification, which gets no answer */
@@ -152,6 +154,21 @@ void *call_context(const struct call *call)
 const struct call_peer *call_peer(const struct call *call)
 {
 	return &call->peer;
+}
+
+int call_take_descriptors(struct call *call, int *fds, unsigned int count, unsigned int *have)
+{
+	struct call_descriptors *arrived = call->descriptors;
+
+	*have = arrived != NULL ? arrived->count : 0;
+	if (*have < count)
+		return -ENOENT;
+	if (count == 0)
+		return 0;
+	memcpy(fds, arrived->fds, count * sizeof(*fds));
+	arrived->count -= count;
+	memmove(arrived->fds, arrived->fds + count, arrived->count * sizeof(*fds));
+	return 0;
 }
 
 static void log_change(const struct call *call, const struct error *err)
@@ -307,6 +324,7 @@ static struct call *call_new(const struct method *method, const struct request *
 	call->method = method;
 	call->context = origin->context;
 	call->peer = origin->peer;
+	call->descriptors = origin->descriptors;
 	call->receiver = *receiver;
 	if (request->id != NULL)
 		call->id = id_reference(request->id);
@@ -375,10 +393,11 @@ static void dispatch_batch(const struct origin *origin, const json_t *array, str
 }
 
 void method_dispatch(const struct method *const *tables, void *context,
-		     const struct call_peer *peer, const json_t *request,
+		     const struct call_peer *peer, struct call_descriptors *descriptors,
+		     const json_t *request,
 		     void (*answer)(void *argument, json_t *response), void *argument)
 {
-	struct origin origin = { .tables = tables, .context = context };
+	struct origin origin = { .tables = tables, .context = context, .descriptors = descriptors };
 	struct receiver receiver = { .answer = answer, .argument = argument };
 	struct batch *batch;
 	struct error err;

@@ -38,6 +38,12 @@ struct call_peer {
 	gid_t gid;
 };
 
+/* Descriptors that came with a request (SCM_RIGHTS, unix(7)), in order; close-on-exec. */
+struct call_descriptors {
+	unsigned int count;
+	int fds[253];
+};
+
 struct method {
 	const char *name;
 	const char *help;
@@ -67,6 +73,13 @@ void *call_context(const struct call *call);
 const struct call_peer *call_peer(const struct call *call);
 
 /*
+ * Takes the first `count` descriptors that came with the request and were not taken yet: they are
+ * the caller's to close. Of those that nobody took none stays open. Within the handler alone.
+ * Returns 0, or -ENOENT with nothing taken where there are fewer: *have says how many.
+ */
+int call_take_descriptors(struct call *call, int *fds, unsigned int count, unsigned int *have);
+
+/*
  * Answers a call that was kept. Takes over `result` (may be NULL: the answer is `true`). err is
  * NULL for success. May come before the handler has returned METHOD_LATER. If the client is gone
  * meanwhile, nothing is sent; the call is freed in any case.
@@ -85,10 +98,11 @@ void call_done(struct call *call, json_t *result, const struct error *err);
  * (a notification), now or later.
  * Parameters may come by name, or by position in the order of the rows (without PARAM_LATER).
  * tables: array of method tables, ended by NULL. peer: who asks, NULL for a request without a
- * connection.
+ * connection. descriptors: what came with it, NULL for none; those that are taken are taken out.
  */
 void method_dispatch(const struct method *const *tables, void *context,
-		     const struct call_peer *peer, const json_t *request,
+		     const struct call_peer *peer, struct call_descriptors *descriptors,
+		     const json_t *request,
 		     void (*answer)(void *argument, json_t *response), void *argument);
 
 /*

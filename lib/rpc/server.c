@@ -39,15 +39,23 @@
 /* A client that reads nothing for so long, while answers wait for it, is dropped. */
 #define READ_WITHIN_S 5
 #define PENDING_MAX 64
+/* What is read in one go, and of descriptors with it: the kernel sends no more (SCM_MAX_FD). */
+#define READ_SIZE 65536
+#define DESCRIPTORS_MAX (sizeof(((struct call_descriptors *)0)->fds) / sizeof(int))
 #define FAREWELL_SECONDS 10
 #define ACCEPT_RETRY_MS 200
 
 struct connection {
 	LIST_ENTRY(connection) link;
 	struct rpc_server *server;
-	struct bufferevent *stream;
+	struct bufferevent *stream; /* sends; what comes in is read here, for its descriptors */
+	struct event *readable;
+	struct evbuffer *input;
 	struct framing framing;
 	struct call_peer peer;
+	struct call_descriptors descriptors;
+	uint64_t received, handled; /* bytes; descriptors came with those up to... */
+	uint64_t descriptors_until;
 	LIST_HEAD(, pending) pending;
 	unsigned int pending_count;
 	bool processing; /* its input is being handled further up the stack */
@@ -73,6 +81,13 @@ struct rpc_server {
 	unsigned int client_count;
 };
 
+static void descriptors_close(struct call_descriptors *descriptors)
+{
+	for (unsigned int i = 0; i < descriptors->count; i++)
+		close(descriptors->fds[i]);
+	descriptors->count = 0;
+}
+
 static void connection_free(struct connection *client)
 {
 	struct pending *pending;
@@ -81,6 +96,9 @@ static void connection_free(struct connection *client)
 		pending->client = NULL;
 	LIST_REMOVE(client, link);
 	client->server->client_count--;
+	descriptors_close(&client->descriptors);
+	event_free(client->readable);
+	evbuffer_free(client->input);
 	/* libevent closes the socket in the loop's next round, which may never come. */
 	shutdown(bufferevent_getfd(client->stream), SHUT_RDWR);
 	bufferevent_free(client->stream);
@@ -90,9 +108,8 @@ static void connection_free(struct connection *client)
 /* Frees the client if nothing is left to be done for it. */
 static void connection_settle(struct connection *client)
 {
-	struct evbuffer *input = bufferevent_get_input(client->stream);
 	struct evbuffer *output = bufferevent_get_output(client->stream);
-	bool last = client->closing || (client->eof && evbuffer_get_length(input) == 0);
+	bool last = client->closing || (client->eof && evbuffer_get_length(client->input) == 0);
 
 	if (client->processing)
 		return;
@@ -192,9 +209,8 @@ static void answered(void *argument, json_t *response)
 	 * which completed it.
 	 */
 	if (!client->processing && !client->dropped && !client->closing &&
-	    evbuffer_get_length(bufferevent_get_input(client->stream)) > 0)
-		bufferevent_trigger(client->stream, EV_READ,
-				    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	    evbuffer_get_length(client->input) > 0)
+		event_active(client->readable, EV_READ, 0);
 	connection_settle(client);
 }
 
@@ -205,7 +221,6 @@ static void connection_refuse(struct connection *client, const struct error *err
 	json_t *response = method_error_response(NULL, err);
 
 	client->closing = true;
-	bufferevent_disable(client->stream, EV_READ);
 	bufferevent_set_timeouts(client->stream, NULL, &farewell);
 	if (response == NULL)
 		client->dropped = true;
@@ -271,7 +286,7 @@ static void log_request(const struct connection *client, const json_t *request)
 /* The value that framing has found at the head of the input. */
 static void handle_value(struct connection *client)
 {
-	struct evbuffer *input = bufferevent_get_input(client->stream);
+	struct evbuffer *input = client->input;
 	struct framing *framing = &client->framing;
 	struct rpc_server *server = client->server;
 	struct pending *pending = calloc(1, sizeof(*pending));
@@ -289,6 +304,7 @@ static void handle_value(struct connection *client)
 	request = json_loadb(text, framing->length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES,
 			     &error);
 	evbuffer_drain(input, framing->length);
+	client->handled += framing->skipped + framing->length;
 	framing_reset(framing);
 	if (request == NULL) {
 		free(pending);
@@ -299,15 +315,15 @@ static void handle_value(struct connection *client)
 	pending->client = client;
 	LIST_INSERT_HEAD(&client->pending, pending, link);
 	client->pending_count++;
-	method_dispatch(server->tables, server->context, &client->peer, request, answered,
-			pending);
+	method_dispatch(server->tables, server->context, &client->peer, &client->descriptors,
+			request, answered, pending);
 	json_decref(request);
 }
 
 /* Scans what has not been scanned yet, piece by piece as it lies in memory. */
 static enum framing_status scan_input(struct connection *client)
 {
-	struct evbuffer *input = bufferevent_get_input(client->stream);
+	struct evbuffer *input = client->input;
 	struct framing *framing = &client->framing;
 	enum framing_status status = FRAMING_MORE;
 
@@ -329,35 +345,48 @@ static enum framing_status scan_input(struct connection *client)
 	if (status == FRAMING_MORE && framing->length == 0) {
 		/* White space alone must not pile up. */
 		evbuffer_drain(input, framing->skipped);
+		client->handled += framing->skipped;
 		framing_reset(framing);
 	}
 	return status;
 }
 
+/* Whose bytes the descriptors came with has had its chance to take them. */
+static void close_untaken(struct connection *client)
+{
+	if (client->handled >= client->descriptors_until)
+		descriptors_close(&client->descriptors);
+}
+
+/* Handles what is there. Further requests of a client that has too many answers due must wait. */
 static void process_input(struct connection *client)
 {
 	const struct evbuffer *output = bufferevent_get_output(client->stream);
+	bool stalled = true;
 
 	client->processing = true;
 	while (!client->closing && !client->dropped && client->pending_count < PENDING_MAX &&
 	       evbuffer_get_length(output) < OUTPUT_PAUSE) {
 		enum framing_status status = scan_input(client);
 
-		if (status == FRAMING_MORE)
+		if (status == FRAMING_MORE) {
+			stalled = false;
 			break;
+		}
 		if (status == FRAMING_VALUE)
 			handle_value(client);
 		else
 			refuse_frame(client, status);
+		close_untaken(client);
 	}
 	client->processing = false;
+	close_untaken(client);
+	/* Reading on would mix the descriptors of requests that wait with those of others. */
+	if (stalled || client->eof)
+		event_del(client->readable);
+	else
+		event_add(client->readable, NULL);
 	connection_settle(client);
-}
-
-static void readable(struct bufferevent *stream, void *argument)
-{
-	(void)stream;
-	process_input(argument);
 }
 
 /* Called when all that was to be sent has left. */
@@ -372,14 +401,74 @@ static void stream_event(struct bufferevent *stream, short events, void *argumen
 	struct connection *client = argument;
 
 	(void)stream;
-	if ((events & BEV_EVENT_EOF) == 0) {
-		if (events & BEV_EVENT_TIMEOUT)
-			drop_deaf(client);
+	if (events & BEV_EVENT_TIMEOUT)
+		drop_deaf(client);
+	client->dropped = true;
+	connection_settle(client);
+}
+
+/* Keeps the descriptors of a message; those over the limit are closed at once. */
+static void keep_descriptors(struct connection *client, struct msghdr *message)
+{
+	struct call_descriptors *descriptors = &client->descriptors;
+
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
+	     part = CMSG_NXTHDR(message, part)) {
+		const int *fds = (const int *)(const void *)CMSG_DATA(part);
+		size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++)
+			if (descriptors->count < DESCRIPTORS_MAX)
+				descriptors->fds[descriptors->count++] = fds[i];
+			else
+				close(fds[i]);
+		client->descriptors_until = client->received;
+	}
+}
+
+/*
+ * Reads what is there: a read ends behind the message that descriptors came with (unix(7)). Returns
+ * false where the connection is broken.
+ */
+static bool receive(struct connection *client)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))];
+	} control;
+	struct iovec space;
+	struct msghdr message = { .msg_iov = &space, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	ssize_t length;
+
+	if (evbuffer_reserve_space(client->input, READ_SIZE, &space, 1) != 1)
+		return false;
+	length = recvmsg(bufferevent_getfd(client->stream), &message,
+			 MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (length < 0)
+		return errno == EAGAIN || errno == EINTR;
+	space.iov_len = (size_t)length;
+	evbuffer_commit_space(client->input, &space, 1);
+	client->received += (uint64_t)length;
+	client->eof = length == 0;
+	keep_descriptors(client, &message);
+	return true;
+}
+
+static void readable(evutil_socket_t fd, short events, void *argument)
+{
+	struct connection *client = argument;
+
+	(void)fd;
+	(void)events;
+	/* What waits in the input is handled first. */
+	if (evbuffer_get_length(client->input) < REQUEST_MAX && !client->eof && !receive(client)) {
 		client->dropped = true;
 		connection_settle(client);
 		return;
 	}
-	client->eof = true;
 	process_input(client);
 }
 
@@ -422,17 +511,29 @@ static void connection_new(struct rpc_server *server, int fd)
 						BEV_OPT_CLOSE_ON_FREE);
 	if (client->stream == NULL)
 		goto free_client;
-	bufferevent_setcb(client->stream, readable, written, stream_event, client);
-	/* Enough for the longest request, and a bound for what is sent while requests wait. */
-	bufferevent_setwatermark(client->stream, EV_READ, 0, 2 * REQUEST_MAX);
+	client->input = evbuffer_new();
+	client->readable = event_new(loop_base(server->loop), fd, EV_READ | EV_PERSIST, readable,
+				     client);
+	if (client->input == NULL || client->readable == NULL ||
+	    event_add(client->readable, NULL) != 0)
+		goto free_stream;
+	bufferevent_setcb(client->stream, NULL, written, stream_event, client);
 	bufferevent_set_timeouts(client->stream, NULL, &patience);
-	bufferevent_enable(client->stream, EV_READ | EV_WRITE);
+	bufferevent_enable(client->stream, EV_WRITE);
 	LIST_INSERT_HEAD(&server->clients, client, link);
 	server->client_count++;
 	log_debug("rpc", "pid %d, uid %u: connected", (int)client->peer.pid,
 		  (unsigned int)client->peer.uid);
 	return;
 
+free_stream:
+	if (client->readable != NULL)
+		event_free(client->readable);
+	if (client->input != NULL)
+		evbuffer_free(client->input);
+	bufferevent_free(client->stream);
+	free(client);
+	return;
 free_client:
 	free(client);
 close_fd:
@@ -547,8 +648,10 @@ void rpc_server_drain(struct rpc_server *server, unsigned int milliseconds)
 
 	evconnlistener_disable(server->listener);
 	loop_timer_stop(&server->accept_retry);
-	LIST_FOREACH(client, &server->clients, link)
-		bufferevent_disable(client->stream, EV_READ | EV_WRITE);
+	LIST_FOREACH(client, &server->clients, link) {
+		event_del(client->readable);
+		bufferevent_disable(client->stream, EV_WRITE);
+	}
 	for (;;) {
 		struct pollfd waiting[CLIENTS_MAX];
 		nfds_t count = 0;

@@ -338,7 +338,7 @@ static void dispatch(const char *text, size_t size)
 	if (value == NULL)
 		return;
 	CHECK(depth_of(value) <= DEPTH_MAX);
-	method_dispatch(stub_tables, &document, &peer, value, take_answer, &answer);
+	method_dispatch(stub_tables, &document, &peer, NULL, value, take_answer, &answer);
 	finish_kept(0);
 	check_answer(&answer, value);
 	json_decref(answer.response);

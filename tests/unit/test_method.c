@@ -169,7 +169,7 @@ static void dispatch(const char *text, struct reply *reply)
 	if (request == NULL)
 		fail_msg("the test's own request is bad: %s", error.text);
 	memset(reply, 0, sizeof(*reply));
-	method_dispatch(tables, &context, NULL, request, answer, reply);
+	method_dispatch(tables, &context, NULL, NULL, request, answer, reply);
 	json_decref(request);
 }
 
@@ -338,13 +338,13 @@ static void batch_has_limits(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < METHOD_BATCH_MAX; i++)
 		json_array_append(batch, request);
-	method_dispatch(tables, &context, NULL, batch, answer, &reply);
+	method_dispatch(tables, &context, NULL, NULL, batch, answer, &reply);
 	assert_int_equal(reply.count, 1);
 	assert_int_equal(json_array_size(reply.response), METHOD_BATCH_MAX);
 	json_decref(reply.response);
 	json_array_append(batch, request);
 	handled = 0;
-	method_dispatch(tables, &context, NULL, batch, answer, &reply);
+	method_dispatch(tables, &context, NULL, NULL, batch, answer, &reply);
 	assert_int_equal(reply.count, 2);
 	assert_int_equal(handled, 0);
 	assert_int_equal(json_integer_value(json_object_get(
@@ -363,7 +363,7 @@ static void batch_answers_have_a_limit(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < 6; i++)
 		json_array_append(batch, request);
-	method_dispatch(tables, &context, NULL, batch, answer, &reply);
+	method_dispatch(tables, &context, NULL, NULL, batch, answer, &reply);
 	assert_int_equal(json_array_size(reply.response), 6);
 	for (size_t i = 0; i < 6; i++) {
 		json_t *response = json_array_get(reply.response, i);
@@ -454,7 +454,7 @@ static void handlers_know_who_asks(void **state)
 	struct reply reply = { 0 };
 
 	(void)state;
-	method_dispatch(tables, &context, &peer, request, answer, &reply);
+	method_dispatch(tables, &context, &peer, NULL, request, answer, &reply);
 	check_response(&reply, "[" RESULT("{\"params\":{},\"peer\":[12,34,56]}", "1") ","
 			       RESULT("{\"params\":{},\"peer\":[12,34,56]}", "2") "]");
 	json_decref(request);
@@ -508,7 +508,7 @@ static void changes_are_logged(void **state)
 	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
 		json_t *request = json_loads(requests[i], 0, NULL);
 
-		method_dispatch(tables, &context, &peer, request, answer, &reply);
+		method_dispatch(tables, &context, &peer, NULL, request, answer, &reply);
 		json_decref(request);
 		json_decref(reply.response);
 		reply.response = NULL;
