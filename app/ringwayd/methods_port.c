@@ -101,6 +101,7 @@ struct port_request {
 	struct model_port *port; /* port.add */
 	char name[PORT_NAME_SIZE];
 	json_t *patch;           /* port.set */
+	struct descriptors *descriptors;
 };
 
 static void release_port_request(struct request *request)
@@ -109,6 +110,7 @@ static void release_port_request(struct request *request)
 
 	model_port_release(own->port);
 	json_decref(own->patch);
+	descriptors_release(own->descriptors);
 }
 
 /* Takes a key that is the method's own, and of this type, out of the object of a port. */
@@ -129,6 +131,30 @@ static int take_flag(json_t *object, const char *key, const char *method, bool *
 	}
 	json_object_del(object, key);
 	return 0;
+}
+
+/* The descriptors that the object's key `fds` asks for, which must have come with the request. */
+static int take_descriptors(struct call *call, const json_t *object,
+			    struct descriptors **descriptors, struct error *err)
+{
+	const json_t *value = json_object_get(object, "fds");
+	json_int_t count = json_integer_value(value);
+	int fds[PORT_QUEUES_MAX];
+	unsigned int have;
+
+	/* Any other value is refused by its table. */
+	if (count < 1 || count > PORT_QUEUES_MAX)
+		return 0;
+	if (call_take_descriptors(call, fds, (unsigned int)count, &have) != 0) {
+		error_set(err, ERROR_INVALID, EBADF,
+			  "\"fds\": %u descriptors came with the request's bytes, %d are asked for",
+			  have, (int)count);
+		error_detail(err, "port", "fds", NULL, "as many as were sent with SCM_RIGHTS");
+		return -EBADF;
+	}
+	*descriptors = descriptors_new(fds, (unsigned int)count);
+	return *descriptors != NULL ? 0
+				    : error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
 }
 
 static json_t *answer_reopened(struct request *request)
@@ -171,10 +197,15 @@ static int add_port(struct call *call, const void *params, json_t **result, stru
 	request->request.release = release_port_request;
 	fault = take_flag(source, "replace", "port.add", &request->replace, err);
 	if (fault == 0)
+		fault = take_descriptors(call, source, &request->descriptors, err);
+	if (fault == 0)
 		fault = model_port_parse(source, MODEL_PORT_ALONE, &request->port, err);
 	json_decref(source);
-	if (fault == 0)
+	if (fault == 0) {
+		request->port->descriptors = descriptors_use(request->descriptors);
 		return request_submit(&request->request);
+	}
+	release_port_request(&request->request);
 	free(request);
 	return fault;
 }
@@ -192,8 +223,10 @@ static int make_patched(struct change *change, const struct model *now, struct m
 	result = model_copy_to(now, wanted, err);
 	if (result == 0)
 		result = model_port_patch(port, request->patch, &patched, err);
-	if (result == 0)
+	if (result == 0) {
+		patched->descriptors = descriptors_use(request->descriptors);
 		result = model_put_port(*wanted, patched, err);
+	}
 	return result;
 }
 
@@ -228,11 +261,13 @@ static int set_port(struct call *call, const void *params, json_t **result, stru
 	name = json_string_value(json_object_get(request->patch, "name"));
 	if (fault == 0 && (name == NULL || name_check(name) != 0))
 		fault = refuse_name(json_object_get(request->patch, "name"), err);
+	if (fault == 0)
+		fault = take_descriptors(call, request->patch, &request->descriptors, err);
 	if (fault == 0) {
 		text_copy(request->name, sizeof(request->name), name);
 		return request_submit(&request->request);
 	}
-	json_decref(request->patch);
+	release_port_request(&request->request);
 	free(request);
 	return fault;
 }

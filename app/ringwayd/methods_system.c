@@ -88,6 +88,22 @@ static int worker_list(struct call *call, const void *params, json_t **result, s
 	return 0;
 }
 
+/* How a port's frames are spread over its queue pairs. */
+static json_t *queues_to_json(const struct port *port)
+{
+	json_t *list = json_array();
+
+	for (uint16_t q = 0; q < port->queue_count; q++) {
+		struct port_counters sum = { .rx.packets = 0 };
+
+		port_add_counters(port, q, &sum);
+		json_array_append_new(list, json_pack("{s:I, s:I}", "rx_packets",
+						      (json_int_t)sum.rx.packets, "tx_packets",
+						      (json_int_t)sum.tx.packets));
+	}
+	return list;
+}
+
 static json_t *ports_to_json(const struct control *control)
 {
 	json_t *list = json_array();
@@ -104,6 +120,8 @@ static json_t *ports_to_json(const struct control *control)
 			port_sum_counters(port->port, &sum);
 		metric_add_json(metric_rx, &sum.rx, object);
 		metric_add_json(metric_tx, &sum.tx, object);
+		if (port->port != NULL && port->port->queue_count > 1)
+			json_object_set_new(object, "queues", queues_to_json(port->port));
 		json_array_append_new(list, object);
 	}
 	return list;

@@ -6,6 +6,7 @@
 #include "control/apply.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -66,6 +67,22 @@ static enum control_plan plan_slot(const struct change *change, const struct con
 	return slot->state == PORT_FAULTY ? PLAN_OPEN : PLAN_REOPEN;
 }
 
+/* Whoever insists learns before anything is changed what the world will not give an open port. */
+static int check_set(const struct change *change, const struct control_port *slot,
+		     struct error *err)
+{
+	const struct port_ops *ops = slot->model->ops;
+	const struct model_port *wanted = slot->wanted;
+	char object[PORT_NAME_SIZE + 8];
+
+	if (!change->strict || ops->check_set == NULL || slot->state != PORT_OPEN ||
+	    ops->check_set(slot->port, wanted->config, &wanted->settings, err) == 0)
+		return 0;
+	snprintf(object, sizeof(object), "port %s", wanted->name);
+	error_detail(err, object, NULL, NULL, NULL);
+	return -1;
+}
+
 /* Plans all slots and gives new ports one. Returns 0 or -errno with err filled. */
 static int plan_change(struct control *control, const struct model *wanted, struct error *err)
 {
@@ -75,7 +92,11 @@ static int plan_change(struct control *control, const struct model *wanted, stru
 		if (slot->model == NULL)
 			continue;
 		slot->wanted = model_find_port(wanted, slot->model->name);
+		if (slot->wanted != NULL)
+			model_port_inherit(slot->wanted, slot->model);
 		slot->plan = plan_slot(control->current, slot, slot->wanted);
+		if (slot->plan == PLAN_SET && check_set(control->current, slot, err) != 0)
+			return -err->errnum;
 	}
 	for (uint32_t i = 0; i < wanted->port_count; i++) {
 		struct control_port *slot;

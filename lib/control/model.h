@@ -42,6 +42,7 @@ struct model_port {
 	json_t *labels;  /* an object of strings, or NULL */
 	json_t *source;  /* as it was given */
 	void *config;    /* ops->config_size bytes, filled from ops->params */
+	struct descriptors *descriptors; /* that came for its key `fds`, or NULL */
 };
 
 struct model {
@@ -132,6 +133,12 @@ int model_port_parse(const json_t *source, size_t index, struct model_port **por
 /* The port with a JSON merge patch (RFC 7396) applied to its object. As model_port_parse. */
 int model_port_patch(const struct model_port *port, const json_t *patch, struct model_port **result,
 		     struct error *err);
+
+/*
+ * Gives a port that says it was made of descriptors (key `fds`) those of an earlier port, where
+ * none came with it.
+ */
+void model_port_inherit(struct model_port *port, const struct model_port *earlier);
 
 struct model_port *model_port_use(struct model_port *port);
 void model_port_release(struct model_port *port);

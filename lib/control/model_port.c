@@ -185,6 +185,8 @@ static void name_object(const json_t *source, size_t index, char *text, size_t s
 static int fill_port(struct model_port *port, struct port_common *common, const json_t *source,
 		     json_t *own_keys, const char *object, struct error *err)
 {
+	int rc;
+
 	memcpy(port->name, common->name, sizeof(port->name));
 	port->queues = common->queues;
 	port->settings = common->settings;
@@ -196,7 +198,10 @@ static int fill_port(struct model_port *port, struct port_common *common, const 
 	port->config = calloc(1, port->ops->config_size);
 	if (port->config == NULL || port->source == NULL)
 		return out_of_memory(err);
-	return param_parse(port->ops->params, own_keys, port->config, object, "", err);
+	rc = param_parse(port->ops->params, own_keys, port->config, object, "", err);
+	if (rc != 0 || port->ops->check == NULL)
+		return rc;
+	return port->ops->check(port->config, &port->queues, object, err);
 }
 
 int model_port_parse(const json_t *source, size_t index, struct model_port **result,
@@ -313,6 +318,12 @@ json_t *model_port_schema(void)
 	return schema;
 }
 
+void model_port_inherit(struct model_port *port, const struct model_port *earlier)
+{
+	if (port->descriptors == NULL && json_object_get(port->source, "fds") != NULL)
+		port->descriptors = descriptors_use(earlier->descriptors);
+}
+
 struct model_port *model_port_use(struct model_port *port)
 {
 	port->references++;
@@ -328,25 +339,28 @@ void model_port_release(struct model_port *port)
 	if (port->config != NULL)
 		param_release(port->ops->params, port->config);
 	free(port->config);
+	descriptors_release(port->descriptors);
 	free(port);
 }
 
 bool model_port_shares(const struct model_port *port, const struct model_port *other)
 {
-	size_t place = port->ops->place;
+	const char *own = (const char *)port->config + port->ops->place;
 
-	/* An empty one is chosen by somebody else, who does not give one twice. */
-	return other->ops == port->ops && port->ops->place_key != NULL &&
-	       *((const char *)port->config + place) != '\0' &&
-	       strcmp((const char *)other->config + place, (const char *)port->config + place) == 0;
+	/* What is not said in full is chosen by somebody else, who does not give one twice. */
+	return other->ops == port->ops && port->ops->place_key != NULL && own[0] != '\0' &&
+	       strstr(own, "%d") == NULL &&
+	       strcmp((const char *)other->config + port->ops->place, own) == 0;
 }
 
 enum model_difference model_port_compare(const struct model_port *from,
 					 const struct model_port *to)
 {
-	if (from == to || json_equal(from->source, to->source))
+	if (from == to ||
+	    (json_equal(from->source, to->source) && from->descriptors == to->descriptors))
 		return MODEL_SAME;
-	if (from->ops != to->ops || from->queues != to->queues)
+	if (from->ops != to->ops || from->queues != to->queues ||
+	    from->descriptors != to->descriptors)
 		return MODEL_REOPEN;
 	if (from->ops->can_set != NULL)
 		return from->ops->can_set(from->config, to->config) ? MODEL_SET : MODEL_REOPEN;

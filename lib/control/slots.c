@@ -130,6 +130,7 @@ void slot_open(struct control_port *slot)
 		return;
 	}
 	port_set(slot->port, &model->settings);
+	slot->port->given = model->descriptors;
 	if (model->ops->open(slot->port, model->config, saving_remembered(control, model->name),
 			     slot_opened, slot, &fault) != 0)
 		slot_opened(slot, &fault);

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <stdlib.h>
@@ -12,6 +13,17 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+int interface_check_name(const void *value, struct error *err)
+{
+	const char *name = value;
+
+	if (name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+	    strpbrk(name, "/: \t\n%") == NULL)
+		return 0;
+	error_detail(err, NULL, NULL, NULL, "1 to 15 bytes without white space, '/', ':' and '%'");
+	return -EINVAL;
+}
 
 int interface_parse_address(const char *text, struct interface_address *address)
 {
@@ -93,7 +105,30 @@ int interface_set(const char *interface, uint32_t mtu, const struct param_mac *m
 	return result;
 }
 
-/* RTM_NEWADDR (rtnetlink(7)): takes several addresses an interface, and both families. */
+/* ---- rtnetlink(7) ---- */
+
+/* Sends a request and receives the answer to it. Returns its length, or -errno. */
+static ssize_t ask(const struct nlmsghdr *request, void *answer, size_t size)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	const struct nlmsghdr *header = answer;
+	ssize_t length = -1;
+
+	if (fd < 0)
+		return -errno;
+	if (send(fd, request, request->nlmsg_len, 0) >= 0)
+		length = recv(fd, answer, size, 0);
+	if (length < 0)
+		length = -errno;
+	else if (length < (ssize_t)NLMSG_LENGTH(sizeof(int)))
+		length = -EIO;
+	else if (header->nlmsg_type == NLMSG_ERROR)
+		length = ((const struct nlmsgerr *)NLMSG_DATA(header))->error;
+	close(fd);
+	return length;
+}
+
+/* Takes several addresses an interface, and both families. */
 static int add_address(const char *interface, const struct interface_address *address)
 {
 	const uint16_t length = address->family == AF_INET ? 4 : 16;
@@ -113,27 +148,56 @@ static int add_address(const char *interface, const struct interface_address *ad
 		.local = { .header = { .rta_type = IFA_LOCAL,
 				       .rta_len = (unsigned short)RTA_LENGTH(length) } },
 	};
-	struct {
-		struct nlmsghdr header;
-		struct nlmsgerr error;
-		uint8_t more[256];
-	} answer;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	int result = 0;
+	char answer[512];
 
-	if (fd < 0)
-		return -errno;
 	memcpy(request.local.bytes, address->bytes, length);
 	request.header.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof(request.message)) +
 					      RTA_SPACE(length));
-	if (send(fd, &request, request.header.nlmsg_len, 0) < 0 ||
-	    recv(fd, &answer, sizeof(answer), 0) <
-		    (ssize_t)NLMSG_LENGTH(sizeof(answer.error.error)))
-		result = -errno;
-	else if (answer.header.nlmsg_type == NLMSG_ERROR)
-		result = answer.error.error;
-	close(fd);
-	return result;
+	return (int)ask(&request.header, answer, sizeof(answer));
+}
+
+/* The attribute of this type among those that fill `length` bytes, or NULL. */
+static const struct rtattr *find_attribute(const void *attributes, ssize_t length, int type)
+{
+	const struct rtattr *attribute = attributes;
+
+	for (; RTA_OK(attribute, length); attribute = RTA_NEXT(attribute, length))
+		if ((attribute->rta_type & NLA_TYPE_MASK) == type)
+			return attribute;
+	return NULL;
+}
+
+uint32_t interface_tap_queues(const char *interface)
+{
+	struct {
+		struct nlmsghdr header;
+		struct ifinfomsg message;
+	} request = {
+		.header = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
+			    .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST },
+		.message = { .ifi_index = (int)if_nametoindex(interface) },
+	};
+	static const int path[] = { IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_TUN_NUM_QUEUES };
+	char answer[16384];
+	const struct rtattr *attribute = NULL;
+	const char *at = answer + NLMSG_LENGTH(sizeof(struct ifinfomsg));
+	ssize_t length;
+	uint32_t count = 0;
+
+	if (request.message.ifi_index == 0)
+		return 0;
+	length = ask(&request.header, answer, sizeof(answer));
+	length -= (ssize_t)NLMSG_LENGTH(sizeof(struct ifinfomsg));
+	for (size_t i = 0; i < sizeof(path) / sizeof(path[0]); i++) {
+		attribute = length > 0 ? find_attribute(at, length, path[i]) : NULL;
+		if (attribute == NULL)
+			return 0;
+		at = RTA_DATA(attribute);
+		length = (ssize_t)RTA_PAYLOAD(attribute);
+	}
+	if (length >= (ssize_t)sizeof(count))
+		memcpy(&count, at, sizeof(count));
+	return count;
 }
 
 int interface_add_address(const char *interface, const struct interface_address *address,
@@ -144,6 +208,27 @@ int interface_add_address(const char *interface, const struct interface_address 
 	if (result != 0)
 		return interface_refuse(interface, "an IP address", "addresses", -result, err);
 	return 0;
+}
+
+int interface_join(const char *interface, const char *bridge, struct error *err)
+{
+	struct ifreq request = request_for(bridge);
+	int fd = open_socket(interface, err);
+	int result = 0;
+
+	if (fd < 0)
+		return fd;
+	request.ifr_ifindex = (int)if_nametoindex(interface);
+	/* Whoever is in it already (EBUSY) may be in another one. */
+	if (ioctl(fd, SIOCBRADDIF, &request) != 0)
+		result = -errno;
+	close(fd);
+	if (result == 0)
+		return 0;
+	error_set(err, ERROR_SYSTEM, -result, "%s cannot join the bridge %s: %s", interface, bridge,
+		  result == -EOPNOTSUPP ? "it is no bridge" : strerror(-result));
+	error_detail(err, NULL, "bridge", bridge, "a bridge of the interface's namespace");
+	return result;
 }
 
 int interface_bring_up(const char *interface, struct error *err)

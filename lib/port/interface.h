@@ -26,6 +26,9 @@ struct interface_facts {
 	uint8_t mac[6];
 };
 
+/* For a parameter's row: 1 to 15 bytes, as the kernel takes names (dev_valid_name). */
+int interface_check_name(const void *value, struct error *err);
+
 /* "192.0.2.1/24" or "2001:db8::1/64". Returns 0 or -EINVAL. */
 int interface_parse_address(const char *text, struct interface_address *address);
 
@@ -36,7 +39,13 @@ int interface_set(const char *interface, uint32_t mtu, const struct param_mac *m
 int interface_add_address(const char *interface, const struct interface_address *address,
 			  struct error *err);
 
+/* Makes it a port of this kernel bridge. */
+int interface_join(const char *interface, const char *bridge, struct error *err);
+
 int interface_bring_up(const char *interface, struct error *err);
+
+/* How many queues of a TAP interface are open, by whomever; 0 where it is none, or unknown. */
+uint32_t interface_tap_queues(const char *interface);
 
 /* What the interface has now. */
 int interface_find(const char *interface, struct interface_facts *facts, struct error *err);

@@ -78,20 +78,24 @@ void port_set(struct port *port, const struct port_settings *settings)
 	limiter_set(&port->ingress, &settings->ingress.bandwidth, LIMIT_BITS, limiter_now());
 }
 
-void port_sum_counters(const struct port *port, struct port_counters *sum)
+void port_add_counters(const struct port *port, uint16_t queue, struct port_counters *sum)
 {
 	uint64_t *to = (uint64_t *)sum;
 
 	_Static_assert(sizeof(*sum) % sizeof(uint64_t) == 0, "counters are 64-bit fields");
-	memset(sum, 0, sizeof(*sum));
-	for (uint16_t q = 0; q < port->queue_count; q++) {
-		for (uint16_t w = 0; w < port->worker_count; w++) {
-			const uint64_t *from = (const uint64_t *)&port->queues[q].counters[w];
+	for (uint16_t w = 0; w < port->worker_count; w++) {
+		const uint64_t *from = (const uint64_t *)&port->queues[queue].counters[w];
 
-			for (size_t i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
-				to[i] += counter_read(&from[i]);
-		}
+		for (size_t i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
+			to[i] += counter_read(&from[i]);
 	}
+}
+
+void port_sum_counters(const struct port *port, struct port_counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (uint16_t q = 0; q < port->queue_count; q++)
+		port_add_counters(port, q, sum);
 }
 
 void port_set_tx(struct port *port, const uint16_t *queues, uint16_t count, uint32_t accepts)

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/descriptors.h"
 #include "base/error.h"
 #include "bridge/forward.h"
 #include "frame/frame.h"
@@ -101,6 +102,13 @@ struct port_ops {
 	size_t place;               /* offset in it of the string that no two ports share */
 	const char *place_key;      /* and its key: "socket", "interface" */
 
+	/*
+	 * Refuses keys that contradict each other; may set *queues, the pairs that were asked for,
+	 * where the configuration implies them. `object` is what messages call the port. Returns 0,
+	 * or -errno with err filled. NULL: nothing to say.
+	 */
+	int (*check)(const void *config, uint32_t *queues, const char *object, struct error *err);
+
 	/* ---- control thread ---- */
 
 	/*
@@ -118,6 +126,13 @@ struct port_ops {
 	 * and opened anew? NULL: any difference means anew.
 	 */
 	bool (*can_set)(const void *from, const void *to);
+
+	/*
+	 * Can the world give an open port what `set` would ask of it? Returns 0, or -errno with err
+	 * filled, and changes nothing. NULL: always.
+	 */
+	int (*check_set)(struct port *port, const void *config,
+			 const struct port_settings *settings, struct error *err);
 
 	/*
 	 * port->settings have changed, or what `can_set` allowed: cannot fail. `renegotiate`: what
@@ -234,6 +249,7 @@ struct port {
 	struct port_host host;
 	struct port_settings settings;  /* w: control; workers see what a snapshot took of them */
 	uint32_t own_mtu;               /* of the interface; w: the type, control thread */
+	const struct descriptors *given; /* that came with the request; NULL: none; for `open` */
 	char name[PORT_NAME_SIZE];
 	uint16_t number;                /* index in snapshots and the fdb */
 	uint64_t serial;                /* no other port has it, or ever had */
@@ -275,6 +291,9 @@ void port_set(struct port *port, const struct port_settings *settings);
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
 		      uint16_t queues, uint16_t workers, const struct port_host *host);
 void port_free(struct port *port);
+
+/* Adds the counters of one queue pair, of all workers, to *sum. Any thread. */
+void port_add_counters(const struct port *port, uint16_t queue, struct port_counters *sum);
 
 /* Sums the counters of all queues and workers. Any thread. */
 void port_sum_counters(const struct port *port, struct port_counters *sum);

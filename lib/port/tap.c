@@ -3,6 +3,7 @@
 #include "port/tap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -14,17 +15,8 @@
 #include "base/log.h"
 #include "frame/vnet.h"
 #include "port/opening.h"
+#include "port/tap_config.h"
 #include "port/tap_device.h"
-
-struct tap_config {
-	/* A port must be closed and opened anew for a change of these. */
-	struct {
-		char interface[IFNAMSIZ];
-		bool persist;
-	} place;
-	json_t *addresses;
-	struct offload_switches offloads;
-};
 
 /* A frame that was read before the limiter would let it in waits here. */
 struct pending {
@@ -36,76 +28,17 @@ struct pending {
 
 struct tap_queue {
 	int fd;
+	uint32_t header; /* bytes of the offload header before each frame: 0, 10 or 12 */
+	bool swap;       /* its byte order is not this host's */
+	bool active;     /* w: control; a queue that is not is detached from the interface */
 	struct pending *pending; /* NULL: none ever waited; w: the worker of the rx side */
 };
 
 struct tap {
 	struct tap_wish wish;
 	struct tap_facts facts;
+	int fds[PORT_QUEUES_MAX];
 	struct tap_queue queues[];
-};
-
-/* ---- parameters ---- */
-
-static int check_interface(const void *value, struct error *err)
-{
-	const char *name = value;
-
-	if (name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-	    strpbrk(name, "/: \t\n%") == NULL)
-		return 0;
-	error_detail(err, NULL, NULL, NULL,
-		     "1 to 15 bytes without white space, '/', ':' and '%'; none for a name that "
-		     "the kernel chooses");
-	return -EINVAL;
-}
-
-static int check_addresses(const void *value, struct error *err)
-{
-	const char *accepted = "at most 16 of the form \"192.0.2.1/24\" or \"2001:db8::1/64\"";
-	struct interface_address address;
-	const json_t *element;
-	json_t *list;
-	size_t i;
-
-	memcpy(&list, value, sizeof(list));
-	if (json_array_size(list) > TAP_ADDRESSES_MAX) {
-		error_detail(err, NULL, NULL, NULL, accepted);
-		return -EINVAL;
-	}
-	json_array_foreach(list, i, element) {
-		const char *text = json_string_value(element);
-
-		if (text == NULL || interface_parse_address(text, &address) != 0) {
-			error_detail(err, NULL, NULL, text, accepted);
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
-static json_t *describe_addresses(void)
-{
-	return json_pack("{s:s, s:i, s:{s:s}}", "type", "array", "maxItems", TAP_ADDRESSES_MAX,
-			 "items", "type", "string");
-}
-
-static const struct param params[] = {
-	{ "interface", PARAM_STRING, PARAM_AT(struct tap_config, place.interface),
-	  .check = check_interface,
-	  .help = "name of the interface, at most 15 bytes; without it the kernel chooses one" },
-	{ "persist", PARAM_BOOL, PARAM_AT(struct tap_config, place.persist), .initial = "false",
-	  .help = "the interface stays when the port goes" },
-	{ "addresses", PARAM_JSON, PARAM_AT(struct tap_config, addresses), .json_kind = JSON_ARRAY,
-	  .check = check_addresses, .schema = describe_addresses,
-	  .help = "IP addresses that the interface gets, as \"192.0.2.1/24\"" },
-	{ "offloads", PARAM_OBJECT, PARAM_AT(struct tap_config, offloads), .fields = offload_params,
-	  .help = "offloads that frames may need to and from the interface" },
-	{ "fds", PARAM_LATER }, { "helper", PARAM_LATER }, { "bridge", PARAM_LATER },
-	{ "netns", PARAM_LATER }, { "vnet_header", PARAM_LATER }, { "endian", PARAM_LATER },
-	{ "sndbuf", PARAM_LATER }, { "up_script", PARAM_LATER }, { "down_script", PARAM_LATER },
-	{ "steering", PARAM_LATER },
-	{ NULL }
 };
 
 /* ---- bursts: on workers ---- */
@@ -145,12 +78,21 @@ static void take_frame(struct burst *burst, const struct frame *frame)
 		burst->scratch_used += frame->views[0].length;
 }
 
-/* Reads a frame into the next slot. NULL: there is none, or no room for the largest. */
-static struct frame *read_frame(int fd, struct burst *burst)
+/* Between this host's byte order and the other one. */
+static void swap_header(struct virtio_net_hdr *vnet)
 {
-	struct virtio_net_hdr vnet;
+	vnet->hdr_len = __builtin_bswap16(vnet->hdr_len);
+	vnet->gso_size = __builtin_bswap16(vnet->gso_size);
+	vnet->csum_start = __builtin_bswap16(vnet->csum_start);
+	vnet->csum_offset = __builtin_bswap16(vnet->csum_offset);
+}
+
+/* Reads a frame into the next slot. NULL: there is none, or no room for the largest. */
+static struct frame *read_frame(const struct tap_queue *own, struct burst *burst)
+{
+	struct virtio_net_hdr_mrg_rxbuf header = { .num_buffers = 0 };
 	struct iovec parts[3] = {
-		{ &vnet, sizeof(vnet) },
+		{ &header, own->header },
 		{ burst->frames[burst->count].head, FRAME_HEAD_MAX },
 		{ burst->scratch + burst->scratch_used, FRAME_LENGTH_MAX },
 	};
@@ -159,11 +101,13 @@ static struct frame *read_frame(int fd, struct burst *burst)
 	if (burst->scratch_used + FRAME_LENGTH_MAX > BURST_SCRATCH)
 		return NULL;
 	do
-		length = readv(fd, parts, 3);
+		length = readv(own->fd, parts, 3);
 	while (length < 0 && errno == EINTR);
-	if (length < (ssize_t)sizeof(vnet))
+	if (length < (ssize_t)own->header)
 		return NULL;
-	return begin_frame(burst, &vnet, (uint32_t)(length - (ssize_t)sizeof(vnet)));
+	if (own->swap)
+		swap_header(&header.hdr);
+	return begin_frame(burst, &header.hdr, (uint32_t)length - own->header);
 }
 
 /* The frame that waited, in the first slot of a burst. */
@@ -209,7 +153,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	}
 	while (burst->count < max) {
 		struct frame *frame = pending->waits ? recall_frame(pending, burst)
-						     : read_frame(own->fd, burst);
+						     : read_frame(own, burst);
 
 		if (frame == NULL)
 			break;
@@ -219,6 +163,9 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 				keep_frame(pending, frame);
 			break;
 		}
+		/* Its queue was taken out of use while it waited. */
+		if (pending->waits && !__atomic_load_n(&own->active, __ATOMIC_RELAXED))
+			frame_drop(frame, DROP_DISABLED);
 		pending->waits = false;
 		take_frame(burst, frame);
 	}
@@ -245,20 +192,23 @@ static bool is_waiting(struct port_queue *queue)
 }
 
 /* Returns 0, or the errno of the kernel. */
-static int write_frame(int fd, const struct frame *frame)
+static int write_frame(const struct tap_queue *own, const struct frame *frame)
 {
+	struct virtio_net_hdr_mrg_rxbuf header = { .hdr = frame->vnet };
 	struct iovec parts[2 + FRAME_VIEWS_MAX] = {
-		{ (void *)(uintptr_t)&frame->vnet, sizeof(frame->vnet) },
+		{ &header, own->header },
 		{ (void *)(uintptr_t)frame->head, frame->head_length },
 	};
 	ssize_t written;
 
+	if (own->swap)
+		swap_header(&header.hdr);
 	for (uint16_t i = 0; i < frame->view_count; i++) {
 		parts[2 + i].iov_base = (void *)(uintptr_t)frame->views[i].address;
 		parts[2 + i].iov_len = frame->views[i].length;
 	}
 	do
-		written = writev(fd, parts, 2 + frame->view_count);
+		written = writev(own->fd, parts, 2 + frame->view_count);
 	while (written < 0 && errno == EINTR);
 	return written < 0 ? errno : 0;
 }
@@ -269,7 +219,7 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 	const struct tap_queue *own = queue->driver;
 
 	for (uint16_t i = 0; i < count; i++) {
-		int errnum = write_frame(own->fd, frames[i]);
+		int errnum = write_frame(own, frames[i]);
 
 		if (errnum == EAGAIN)
 			break;
@@ -291,29 +241,43 @@ static void tap_free(struct port *port)
 	struct tap *tap = port->driver;
 
 	port->driver = NULL;
-	for (uint16_t i = 0; tap != NULL && i < port->queue_count; i++)
+	for (uint16_t i = 0; tap != NULL && i < port->queue_count; i++) {
 		free(tap->queues[i].pending);
+		if (tap->fds[i] >= 0)
+			close(tap->fds[i]);
+	}
 	free(tap);
 }
 
+/* What the queues and the other side of the switch must know of the wish that holds now. */
 static void publish(struct port *port)
 {
-	const struct tap *tap = port->driver;
+	struct tap *tap = port->driver;
+	const uint32_t active = tap->wish.config.active_queues;
+	uint16_t count = active != 0 ? (uint16_t)active : port->queue_count;
 	uint16_t queues[PORT_QUEUES_MAX];
 
-	for (uint16_t i = 0; i < port->queue_count; i++)
+	for (uint16_t i = 0; i < port->queue_count; i++) {
 		queues[i] = i;
-	port_set_tx(port, queues, port->queue_count, offload_needs(&tap->wish.offloads));
+		__atomic_store_n(&tap->queues[i].active, i < count, __ATOMIC_RELAXED);
+	}
+	port_set_tx(port, queues, count,
+		    tap->facts.header > 0 ? offload_needs(&tap->wish.config.offloads) : 0);
 }
 
 static int open_device(struct port *port, struct error *err)
 {
 	struct tap *tap = port->driver;
-	int fds[PORT_QUEUES_MAX];
-	int result = tap_device_open(&tap->wish, fds, port->queue_count, &tap->facts, err);
+	int result;
 
-	for (uint16_t i = 0; result == 0 && i < port->queue_count; i++)
-		tap->queues[i].fd = fds[i];
+	result = tap_device_open(&tap->wish, tap->fds, port->queue_count, &tap->facts, err);
+	for (uint16_t i = 0; i < port->queue_count; i++) {
+		struct tap_queue *queue = &tap->queues[i];
+
+		queue->fd = tap->fds[i];
+		queue->header = tap->facts.header;
+		queue->swap = tap->facts.swap;
+	}
 	return result;
 }
 
@@ -330,8 +294,7 @@ static void close_device(struct port *port)
 {
 	struct tap *tap = port->driver;
 
-	for (uint16_t i = 0; i < port->queue_count; i++)
-		close(tap->queues[i].fd);
+	tap_device_close(&tap->wish, tap->fds, port->queue_count);
 }
 
 static const struct opening_steps steps = {
@@ -342,9 +305,9 @@ static const struct opening_steps steps = {
 };
 
 /* The largest MTU stands for none in particular: no TAP interface can have it. */
-static uint32_t wanted_mtu(const struct port *port)
+static uint32_t wanted_mtu(const struct port_settings *settings)
 {
-	return port->settings.mtu == PORT_MTU_MAX ? 0 : port->settings.mtu;
+	return settings->mtu == PORT_MTU_MAX ? 0 : settings->mtu;
 }
 
 static void make_wish(const struct port *port, const struct tap_config *config,
@@ -354,40 +317,71 @@ static void make_wish(const struct port *port, const struct tap_config *config,
 	size_t i;
 
 	memset(wish, 0, sizeof(*wish));
-	memcpy(wish->interface, config->place.interface, sizeof(wish->interface));
-	wish->persist = config->place.persist;
-	wish->mtu = wanted_mtu(port);
+	wish->config = *config;
+	wish->config.addresses = NULL;
+	wish->mtu = wanted_mtu(&port->settings);
 	wish->mac = port->settings.mac;
-	wish->offloads = config->offloads;
 	json_array_foreach(config->addresses, i, element)
 		interface_parse_address(json_string_value(element),
-				  &wish->addresses[wish->address_count++]);
+					&wish->addresses[wish->address_count++]);
 }
 
-static struct tap *tap_new(const struct port *port, const struct tap_config *config)
+/* Our own of the descriptors that came with the request, which must outlive a second opening. */
+static int copy_descriptors(const struct port *port, int *fds, struct error *err)
+{
+	const struct descriptors *given = port->given;
+	uint16_t i = 0;
+
+	if (given == NULL) {
+		error_set(err, ERROR_SYSTEM, EBADF,
+			  "port %s was made of descriptors, which nobody has passed since the "
+			  "switch was started", port->name);
+		error_detail(err, NULL, "fds", NULL,
+			     "port.add with \"replace\": true, and the descriptors with it");
+		return -EBADF;
+	}
+	while (i < given->count && i < port->queue_count) {
+		fds[i] = fcntl(given->fds[i], F_DUPFD_CLOEXEC, 0);
+		if (fds[i] < 0)
+			return error_set(err, ERROR_SYSTEM, errno,
+					 "port %s: a descriptor cannot be copied: %s", port->name,
+					 strerror(errno));
+		i++;
+	}
+	return 0;
+}
+
+static struct tap *tap_new(struct port *port, const struct tap_config *config)
 {
 	struct tap *tap = calloc(1, sizeof(*tap) + port->queue_count * sizeof(tap->queues[0]));
 
-	if (tap != NULL)
-		make_wish(port, config, &tap->wish);
+	port->driver = tap;
+	if (tap == NULL)
+		return NULL;
+	make_wish(port, config, &tap->wish);
+	memset(tap->fds, 0xff, sizeof(tap->fds));
+	for (uint16_t i = 0; i < port->queue_count; i++) {
+		port->queues[i].driver = &tap->queues[i];
+		/* Not resident before a frame has to wait. */
+		tap->queues[i].pending = calloc(1, sizeof(struct pending));
+		if (tap->queues[i].pending != NULL)
+			continue;
+		tap_free(port);
+		return NULL;
+	}
 	return tap;
 }
 
 static int open_port(struct port *port, const void *settings, const json_t *remembered,
 		     port_opened done, void *argument, struct error *err)
 {
-	struct tap *tap = tap_new(port, settings);
+	const struct tap_config *config = settings;
+	struct tap *tap = tap_new(port, config);
 
 	(void)remembered;
-	port->driver = tap;
-	for (uint16_t i = 0; tap != NULL && i < port->queue_count; i++) {
-		port->queues[i].driver = &tap->queues[i];
-		/* Not resident before a frame has to wait. */
-		tap->queues[i].pending = calloc(1, sizeof(struct pending));
-		if (tap->queues[i].pending == NULL) {
-			tap_free(port);
-			tap = NULL;
-		}
+	if (tap != NULL && config->place.fds > 0 && copy_descriptors(port, tap->fds, err) != 0) {
+		tap_free(port);
+		return -err->errnum;
 	}
 	return opening_start(port, &steps, done, argument, err);
 }
@@ -408,26 +402,26 @@ static bool can_set(const void *from, const void *to)
 	       (old->addresses == new->addresses || json_equal(old->addresses, new->addresses));
 }
 
+static int check_set(struct port *port, const void *config, const struct port_settings *settings,
+		     struct error *err)
+{
+	(void)port;
+	return tap_device_check(config, wanted_mtu(settings), err);
+}
+
 static void set(struct port *port, const void *settings, bool renegotiate)
 {
 	struct tap *tap = port->driver;
-	const struct tap_config *config = settings;
-	char name[IFNAMSIZ];
 	struct error err;
 
 	(void)renegotiate;
 	if (tap == NULL)
 		return;
-	tap->wish.offloads = config->offloads;
-	for (uint16_t i = 0; i < port->queue_count; i++)
-		if (tap_device_offload(tap->queues[i].fd, &config->offloads) != 0)
-			log_warning("tap", "port %s: its offloads cannot be set", port->name);
-	if (!tap_device_is_there(tap->queues[0].fd, name))
-		return;
-	if (interface_set(name, wanted_mtu(port), &port->settings.mac, &err) != 0)
+	make_wish(port, settings, &tap->wish);
+	if (tap_device_change(&tap->wish, tap->fds, port->queue_count, &tap->facts, &err) != 0)
 		log_warning("tap", "port %s: %s", port->name, err.message);
-	else if (wanted_mtu(port) != 0)
-		port->own_mtu = wanted_mtu(port);
+	else if (tap->wish.mtu != 0)
+		port->own_mtu = tap->wish.mtu;
 	publish(port);
 }
 
@@ -437,7 +431,7 @@ static bool is_lost(struct port *port, const char **reason)
 	char name[IFNAMSIZ];
 
 	*reason = NULL;
-	if (tap == NULL || tap_device_is_there(tap->queues[0].fd, name))
+	if (tap == NULL || tap_device_is_there(tap->fds[0], name))
 		return false;
 	*reason = "the interface was deleted";
 	return true;
@@ -455,25 +449,29 @@ static void status(struct port *port, json_t *object)
 	char name[IFNAMSIZ], mac[18];
 	const uint8_t *m;
 
-	if (tap == NULL || !tap_device_is_there(tap->queues[0].fd, name))
+	if (tap == NULL || !tap_device_is_there(tap->fds[0], name))
 		return;
 	m = port->settings.mac.given ? port->settings.mac.mac : tap->facts.found.mac;
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
 		 m[5]);
 	json_object_set_new(object, "interface", json_string(name));
-	json_object_set_new(object, "origin", json_string(tap->facts.made ? "made" : "taken over"));
+	json_object_set_new(object, "origin", json_string(tap->facts.origin));
 	json_object_set_new(object, "mac", json_string(mac));
 	json_object_set_new(object, "mtu", json_integer(port_mtu(port)));
+	json_object_set_new(object, "vnet_header", json_integer(tap->facts.header));
+	json_object_set_new(object, "active_queues", json_integer(port->tx_ready));
 }
 
 const struct port_ops tap_ops = {
 	.type = "tap",
-	.params = params,
+	.params = tap_params,
 	.config_size = sizeof(struct tap_config),
 	.place = offsetof(struct tap_config, place.interface),
 	.place_key = "interface",
+	.check = tap_config_check,
 	.open = open_port,
 	.can_set = can_set,
+	.check_set = check_set,
 	.set = set,
 	.is_lost = is_lost,
 	.close = close_port,

@@ -1,91 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Ioctls for a TAP interface; port/tap_device.h is the contract. */
+/* Ioctls for a TAP interface; port/tap_device.h is the contract. tap_source.c opens its queues. */
 #include "port/tap_device.h"
 
+#include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
+#include <linux/bpf.h>
 #include <linux/if_tun.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <linux/virtio_net.h>
+#include "base/log.h"
+#include "base/program.h"
+#include "port/namespace.h"
+#include "port/tap_source.h"
 
-#define TUN_DEVICE "/dev/net/tun"
-
-/* ---- the descriptors ---- */
-
-/* Why the kernel refused TUNSETIFF. */
-static int refuse_interface(const struct tap_wish *wish, int errnum, struct error *err)
-{
-	const char *name = wish->interface[0] != '\0' ? wish->interface : "a new interface";
-	const char *why = strerror(errnum);
-
-	if (errnum == EBUSY)
-		why = "another process has it open";
-	else if (errnum == EPERM)
-		why = "that takes the capability CAP_NET_ADMIN, or an interface of this user";
-	else if (errnum == EINVAL)
-		why = "it is no TAP interface, or has another number of queues";
-	error_set(err, ERROR_SYSTEM, errnum, "%s cannot be opened as a TAP: %s", name, why);
-	error_detail(err, NULL, "interface", wish->interface,
-		     "a free name, or a TAP interface that nobody uses");
-	return -errnum;
-}
-
-/* Opens one queue of the interface, whose name the kernel writes down if it chooses it. */
-static int open_queue(const struct tap_wish *wish, char *interface, bool several, int *fd,
-		      struct error *err)
-{
-	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	int size = sizeof(struct virtio_net_hdr);
-	int errnum;
-
-	*fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (*fd < 0) {
-		errnum = errno;
-		error_set(err, ERROR_SYSTEM, errnum, "cannot open %s: %s", TUN_DEVICE,
-			  strerror(errnum));
-		return -errnum;
-	}
-	if (several)
-		request.ifr_flags |= IFF_MULTI_QUEUE;
-	memcpy(request.ifr_name, interface, sizeof(request.ifr_name));
-	if (ioctl(*fd, TUNSETIFF, &request) != 0)
-		return refuse_interface(wish, errno, err);
-	memcpy(interface, request.ifr_name, sizeof(request.ifr_name));
-	/* A former owner may have left any header size and offloads. */
-	if (ioctl(*fd, TUNSETVNETHDRSZ, &size) != 0) {
-		errnum = errno;
-		error_set(err, ERROR_SYSTEM, errnum,
-			  "%s takes no offload header of %d bytes: %s", interface, size,
-			  strerror(errnum));
-		return -errnum;
-	}
-	errnum = -tap_device_offload(*fd, &wish->offloads);
-	if (errnum != 0) {
-		error_set(err, ERROR_SYSTEM, errnum, "%s does not take the port's offloads: %s",
-			  interface, strerror(errnum));
-		error_detail(err, NULL, "offloads", NULL, NULL);
-	}
-	return -errnum;
-}
-
-int tap_device_offload(int fd, const struct offload_switches *offloads)
-{
-	unsigned long flags = 0;
-
-	if (offloads->checksum)
-		flags |= TUN_F_CSUM;
-	if (offloads->checksum && offloads->tso)
-		flags |= TUN_F_TSO4 | TUN_F_TSO6;
-	if (offloads->checksum && offloads->tso && offloads->ecn)
-		flags |= TUN_F_TSO_ECN;
-	if (offloads->checksum && offloads->ufo &&
-	    ioctl(fd, TUNSETOFFLOAD, flags | TUN_F_UFO) == 0)
-		return 0;
-	return ioctl(fd, TUNSETOFFLOAD, flags) == 0 ? 0 : -errno;
-}
+/* tun_net_init of the kernel: the longest IP packet less an Ethernet header. */
+#define TAP_MTU_MAX 65521
+#define SCRIPT_SECONDS 10
 
 bool tap_device_is_there(int fd, char name[IFNAMSIZ])
 {
@@ -97,20 +31,195 @@ bool tap_device_is_there(int fd, char name[IFNAMSIZ])
 	return true;
 }
 
-/* The interface gets what is wished for. */
-static int set_up(const struct tap_wish *wish, int queue, struct tap_facts *facts,
-		  struct error *err)
+/* Enters the namespace that the interface is in now. Less than 0: we may not, or need not. */
+static int enter_namespace(int fd)
 {
+	int namespace = ioctl(fd, TUNGETDEVNETNS);
+
+	return namespace >= 0 ? namespace_enter(namespace) : -1;
+}
+
+/* ---- what can change on open queues ---- */
+
+static int set_offloads(int fd, const struct offload_switches *offloads, bool header)
+{
+	unsigned long flags = 0;
+
+	if (!header)
+		return ioctl(fd, TUNSETOFFLOAD, 0ul) == 0 ? 0 : -errno;
+	if (offloads->checksum)
+		flags |= TUN_F_CSUM;
+	if (offloads->checksum && offloads->tso)
+		flags |= TUN_F_TSO4 | TUN_F_TSO6;
+	if (offloads->checksum && offloads->tso && offloads->ecn)
+		flags |= TUN_F_TSO_ECN;
+	/* Not every kernel knows of it. */
+	if (offloads->checksum && offloads->ufo &&
+	    ioctl(fd, TUNSETOFFLOAD, flags | TUN_F_UFO) == 0)
+		return 0;
+	return ioctl(fd, TUNSETOFFLOAD, flags) == 0 ? 0 : -errno;
+}
+
+/* Opens the pinned program. Returns its descriptor, or -errno with err filled. */
+static int open_steering(const char *path, struct error *err)
+{
+	union bpf_attr attributes = { .pathname = (uint64_t)(uintptr_t)path };
+	int fd = (int)syscall(SYS_bpf, BPF_OBJ_GET, &attributes, sizeof(attributes));
+
+	if (fd >= 0)
+		return fd;
+	error_set(err, ERROR_SYSTEM, errno, "the steering program %s cannot be opened: %s", path,
+		  strerror(errno));
+	error_detail(err, NULL, "steering", path, "the path of a pinned eBPF program");
+	return -err->errnum;
+}
+
+/* Attaches the program, or detaches the one that was there. */
+static int set_steering(int fd, const char *path, struct error *err)
+{
+	int program = path[0] != '\0' ? open_steering(path, err) : -1;
+	int result = 0;
+
+	if (path[0] != '\0' && program < 0)
+		return program;
+	if (ioctl(fd, TUNSETSTEERINGEBPF, &program) != 0) {
+		result = -errno;
+		error_set(err, ERROR_SYSTEM, errno, "%s cannot steer the queues: %s", path,
+			  errno == EINVAL ? "it is no socket filter" : strerror(errno));
+		error_detail(err, NULL, "steering", path, "a pinned program of type socket filter");
+	}
+	if (program >= 0)
+		close(program);
+	/* A kernel that cannot steer has nothing to detach. */
+	return path[0] != '\0' ? result : 0;
+}
+
+/* Asking for what is so already is an error to the kernel (EINVAL), and none to us. */
+static int set_active(int fd, bool active)
+{
+	struct ifreq request = { .ifr_flags = active ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+
+	return ioctl(fd, TUNSETQUEUE, &request) == 0 || errno == EINVAL ? 0 : -errno;
+}
+
+static int change_queues(const struct tap_wish *wish, const int *fds, uint16_t count,
+			 const struct tap_facts *facts, struct error *err)
+{
+	const struct tap_config *config = &wish->config;
+	const uint32_t active = config->active_queues != 0 ? config->active_queues : count;
+	int sndbuf = config->sndbuf != 0 ? (int)config->sndbuf : INT_MAX;
+	int result = 0;
+
+	for (uint16_t i = 0; i < count; i++) {
+		if (count > 1 && set_active(fds[i], i < active) != 0)
+			result = interface_refuse(facts->interface, "the active queues",
+						  "active_queues", errno, err);
+		/* A queue that is detached has no device to be told more about. */
+		if (i >= active)
+			continue;
+		if (ioctl(fds[i], TUNSETSNDBUF, &sndbuf) != 0)
+			result = interface_refuse(facts->interface, "the send buffer", "sndbuf",
+						  errno, err);
+		if (set_offloads(fds[i], &config->offloads, facts->header > 0) != 0)
+			result = interface_refuse(facts->interface, "the offloads", "offloads",
+						  errno, err);
+	}
+	if (result == 0)
+		result = set_steering(fds[0], config->steering, err);
+	return result;
+}
+
+int tap_device_change(const struct tap_wish *wish, const int *fds, uint16_t count,
+		      const struct tap_facts *facts, struct error *err)
+{
+	int result = change_queues(wish, fds, count, facts, err);
+	char name[IFNAMSIZ];
+	int former;
+
+	if (result != 0 || !tap_device_is_there(fds[0], name))
+		return result;
+	former = enter_namespace(fds[0]);
+	result = interface_set(name, wish->mtu, &wish->mac, err);
+	namespace_leave(former);
+	return result;
+}
+
+int tap_device_check(const struct tap_config *config, uint32_t mtu, struct error *err)
+{
+	int program;
+
+	if (mtu > TAP_MTU_MAX) {
+		error_set(err, ERROR_SYSTEM, EINVAL, "an MTU of %u cannot be set on a TAP", mtu);
+		error_detail(err, NULL, "mtu", NULL, "68 to 65521");
+		return -EINVAL;
+	}
+	if (config->steering[0] == '\0')
+		return 0;
+	program = open_steering(config->steering, err);
+	if (program < 0)
+		return program;
+	close(program);
+	return 0;
+}
+
+/* ---- opening ---- */
+
+static int set_header(int fd, const struct tap_facts *facts, struct error *err)
+{
+	int size = (int)facts->header;
+	int little = (BYTE_ORDER == LITTLE_ENDIAN) != facts->swap, big = !little;
+
+	if (size == 0)
+		return 0;
+	/* A former owner may have left any size and order. */
+	if (ioctl(fd, TUNSETVNETHDRSZ, &size) != 0) {
+		error_set(err, ERROR_SYSTEM, errno, "%s takes no offload header of %d bytes: %s",
+			  facts->interface, size, strerror(errno));
+		error_detail(err, NULL, "vnet_header", NULL, NULL);
+		return -err->errnum;
+	}
+	/* Kernels know of big-endian headers only where they were built so. */
+	if (ioctl(fd, TUNSETVNETBE, &big) != 0 && big) {
+		error_set(err, ERROR_SYSTEM, errno,
+			  "%s takes no big-endian offload header: %s", facts->interface,
+			  errno == EINVAL ? "this kernel was built without" : strerror(errno));
+		error_detail(err, NULL, "endian", "big", "host, little");
+		return -err->errnum;
+	}
+	if (ioctl(fd, TUNSETVNETLE, &little) != 0)
+		return interface_refuse(facts->interface, "the byte order", "endian", errno, err);
+	return 0;
+}
+
+static int run_script(const char *script, const char *interface, int fd, struct error *err)
+{
+	const char *const argv[] = { script, interface, NULL };
+
+	return script[0] != '\0' ? program_run(argv, fd, SCRIPT_SECONDS, err) : 0;
+}
+
+/* The interface gets what is wished for. One that others made keeps what is not asked for. */
+static int set_up(const struct tap_wish *wish, int fd, struct tap_facts *facts, struct error *err)
+{
+	const struct tap_config *config = &wish->config;
 	const char *interface = facts->interface;
+	const bool own = config->place.fds == 0 && config->place.helper[0] == '\0';
 	int result = interface_set(interface, wish->mtu, &wish->mac, err);
 
-	if (result == 0)
+	if (result == 0 && config->place.bridge[0] != '\0' && config->place.helper[0] == '\0')
+		result = interface_join(interface, config->place.bridge, err);
+	if (result == 0 && own)
 		result = interface_bring_up(interface, err);
 	for (uint32_t i = 0; result == 0 && i < wish->address_count; i++)
 		result = interface_add_address(interface, &wish->addresses[i], err);
 	if (result == 0)
 		result = interface_find(interface, &facts->found, err);
-	if (result == 0 && wish->persist && ioctl(queue, TUNSETPERSIST, 1) != 0)
+	if (result == 0) {
+		result = run_script(config->place.up_script, interface, fd, err);
+		if (result != 0)
+			error_detail(err, NULL, "up_script", config->place.up_script, NULL);
+	}
+	if (result == 0 && config->place.persist && ioctl(fd, TUNSETPERSIST, 1) != 0)
 		return interface_refuse(interface, "\"persist\"", "persist", errno, err);
 	return result;
 }
@@ -118,23 +227,37 @@ static int set_up(const struct tap_wish *wish, int queue, struct tap_facts *fact
 int tap_device_open(const struct tap_wish *wish, int *fds, uint16_t count, struct tap_facts *facts,
 		    struct error *err)
 {
-	uint16_t opened = 0;
-	int result = 0;
+	int result = tap_source_open(&wish->config, fds, count, facts, err);
+	int former;
 
-	memset(facts, 0, sizeof(*facts));
-	memcpy(facts->interface, wish->interface, sizeof(facts->interface));
-	facts->made = wish->interface[0] == '\0' || if_nametoindex(wish->interface) == 0;
-	while (opened < count && result == 0) {
-		result = open_queue(wish, facts->interface, count > 1, &fds[opened], err);
-		if (fds[opened] >= 0)
-			opened++;
-	}
+	if (result != 0)
+		return result;
+	/* All queues first: what one of them is told holds for the whole device. */
+	for (uint16_t i = 0; result == 0 && i < count; i++)
+		result = set_header(fds[i], facts, err);
+	if (result == 0)
+		result = change_queues(wish, fds, count, facts, err);
+	former = enter_namespace(fds[0]);
 	if (result == 0)
 		result = set_up(wish, fds[0], facts, err);
-	if (result == 0)
-		return 0;
+	namespace_leave(former);
 	/* With its last descriptor goes an interface that does not persist. */
-	while (opened > 0)
-		close(fds[--opened]);
+	if (result != 0)
+		tap_source_close(fds, count);
 	return result;
+}
+
+void tap_device_close(const struct tap_wish *wish, int *fds, uint16_t count)
+{
+	char name[IFNAMSIZ];
+	struct error err;
+	int former;
+
+	if (wish->config.place.down_script[0] != '\0' && tap_device_is_there(fds[0], name)) {
+		former = enter_namespace(fds[0]);
+		if (run_script(wish->config.place.down_script, name, fds[0], &err) != 0)
+			log_warning("tap", "%s: %s", name, err.message);
+		namespace_leave(former);
+	}
+	tap_source_close(fds, count);
 }

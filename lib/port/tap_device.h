@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A TAP interface of the kernel: made or taken over, set up, and described. tap.c moves frames.
+ * A TAP interface of the kernel: made, taken over, adopted or fetched from a helper program; set
+ * up, changed and described. tap.c moves frames.
  *
  * The kernel's contract is Documentation/networking/tuntap.rst and the header linux/if_tun.h. Every
- * descriptor speaks the 10-byte virtio-net header, is non-blocking and close-on-exec. All functions
- * may wait for the kernel's own lock of network configuration; none is for workers.
+ * descriptor is non-blocking and close-on-exec. All functions may wait for the kernel's own lock of
+ * network configuration; none is for workers.
  */
 #pragma once
 
@@ -14,40 +15,45 @@
 
 #include "base/error.h"
 #include "port/interface.h"
-#include "port/offloads.h"
-#include "rpc/param.h"
-
-#define TAP_ADDRESSES_MAX 16
+#include "port/tap_config.h"
 
 struct tap_wish {
-	char interface[IFNAMSIZ]; /* "": the kernel chooses */
-	bool persist;             /* it stays when the last descriptor is closed */
-	uint32_t mtu;             /* 0: as the interface has it */
-	struct param_mac mac;
-	struct offload_switches offloads;
+	struct tap_config config; /* `addresses` apart, which are here: */
 	uint32_t address_count;
 	struct interface_address addresses[TAP_ADDRESSES_MAX];
+	uint32_t mtu;             /* 0: as the interface has it */
+	struct param_mac mac;
 };
 
 struct tap_facts {
-	char interface[IFNAMSIZ];
+	char interface[IFNAMSIZ]; /* when it was opened */
+	const char *origin;       /* "made", "taken over", "descriptors", "helper" */
 	struct interface_facts found;
-	bool made; /* by us: there was none of this name */
+	uint32_t header;          /* bytes of the offload header before each frame: 0, 10, 12 */
+	bool swap;                /* its fields have the other byte order than this host */
 };
 
 /*
- * Opens `count` queues of the interface, brings it up and says what became of it. On failure
- * nothing is left: no descriptor, and no interface that was not there before. Returns 0, or -errno
- * with err filled.
+ * Opens `count` queues of the interface, sets up what is wished for and says what became of it.
+ * With config.place.fds they are in fds already and are taken over. On failure nothing is left: no
+ * descriptor (fds are -1), no process, and no interface that was not there before. Returns 0, or
+ * -errno with err filled.
  */
 int tap_device_open(const struct tap_wish *wish, int *fds, uint16_t count, struct tap_facts *facts,
 		    struct error *err);
 
+/* Runs the down script and closes all queues. A script that fails is logged. fds become -1. */
+void tap_device_close(const struct tap_wish *wish, int *fds, uint16_t count);
+
 /*
- * Tells the kernel which offloads may come from it; UFO only where it knows of it. Returns 0 or
- * -errno.
+ * Changes what can change on open queues: offloads, sndbuf, steering, which queues are active, MTU
+ * and MAC. Returns 0, or -errno with err filled, the rest being done all the same.
  */
-int tap_device_offload(int fd, const struct offload_switches *offloads);
+int tap_device_change(const struct tap_wish *wish, const int *fds, uint16_t count,
+		      const struct tap_facts *facts, struct error *err);
+
+/* Would tap_device_change find what it needs? Returns 0, or -errno with err filled. */
+int tap_device_check(const struct tap_config *config, uint32_t mtu, struct error *err);
 
 /* Is the interface still there, wherever it may have been moved? Its name now goes to `name`. */
 bool tap_device_is_there(int fd, char name[IFNAMSIZ]);

@@ -333,11 +333,11 @@ class Daemon(Process):
         except OSError:
             return False
 
-    def rpc(self, method, **params):
+    def rpc(self, method, *, timeout=10, **params):
         """Calls one method on a connection of its own and returns the result; raises RpcError."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
+            connection.settimeout(timeout)
             connection.connect(str(self.socket))
             connection.sendall(json.dumps(request).encode() + b"\n")
             received = b""
@@ -379,6 +379,19 @@ class Daemon(Process):
 
     def log(self):
         return self.log_path.read_text(errors="replace")
+
+    def descriptors(self):
+        """What it has open; a connection that is being closed has its time."""
+        return wait_stable(lambda: sorted(self.open_files()), 5, "descriptors rest")
+
+    def open_files(self):
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                yield os.readlink(f"/proc/{self.pid}/fd/{name}").split(":")[0]
+
+    def children(self):
+        """Processes that it has started and that are still there."""
+        return pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
 
     def rss(self, apart_from=()):
         """Resident bytes, without the guest memory that the processes `apart_from` map as well."""

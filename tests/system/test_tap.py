@@ -3,7 +3,9 @@
 lives in one; interfaces are moved from there to where their users are."""
 import contextlib
 import json
+import subprocess
 import time
+import types
 
 import pytest
 
@@ -14,7 +16,8 @@ OFF = {"checksum": False, "tso": False, "ufo": False, "ecn": False}
 
 
 def tap_port(name, interface=None, **more):
-    return {"name": name, "type": "tap", "interface": interface or f"rw{name}", **more}
+    return {"name": name, "type": "tap", "interface": f"rw{name}" if interface is None else interface,
+            **more}
 
 
 class Site:
@@ -57,7 +60,8 @@ def site(ports, **options):
     with contextlib.ExitStack() as stack:
         place = Site(stack, ports, **options)
         yield place
-        assert_ledgers(place.daemon)
+        if place.daemon.running():
+            assert_ledgers(place.daemon)
 
 
 def only(reasons, counters):
@@ -90,7 +94,8 @@ def test_two_hosts(a, b):
 def test_what_is_set():
     with site([tap_port("a", mac="02:00:00:00:00:0a", mtu=1400,
                         addresses=["10.7.1.1/24", "10.7.2.1/28", "fd07:1::1/64"]),
-               tap_port("b", interface="")]) as place:
+               tap_port("b", interface=""), tap_port("c", interface="my%d"),
+               tap_port("d", interface="my%d")]) as place:
         link = place.home.links()["rwa"]
         assert (link["mtu"], link["address"]) == (1400, "02:00:00:00:00:0a")
         assert "UP" in link["flags"]
@@ -103,7 +108,8 @@ def test_what_is_set():
         port = place.daemon.port("b")
         link = place.home.links()[port["interface"]]
         assert (port["mtu"], port["mac"]) == (1500, link["address"])
-        assert port["origin"] == "made"
+        assert port["origin"] == "made" and port["interface"] not in ("", "rwb")
+        assert {place.daemon.port(name)["interface"] for name in "cd"} == {"my0", "my1"}
         # And on the live port.
         place.daemon.rpc("port.set", name="a", mtu=1300, mac="02:00:00:00:00:0b")
         link = place.home.links()["rwa"]
@@ -113,8 +119,8 @@ def test_what_is_set():
         answer = place.daemon.rpc("port.set", name="a", offloads=OFF)
         assert answer["reopened"] is False
         assert "tx-checksum-ip-generic: off" in place.home.run("ethtool", "-k", "rwa")
-        place.daemon.rpc("port.remove", name="a")
-        place.daemon.rpc("port.remove", name="b")
+        for name in "abcd":
+            place.daemon.rpc("port.remove", name=name)
         assert set(place.home.links()) == {"lo"}
 
 
@@ -162,15 +168,37 @@ def test_persistent_and_taken_over():
     ({"interface": "lo"}, "interface", "no TAP interface"),
     ({"interface": "x" * 16}, "interface", "15"),
     ({"interface": "a/b"}, "interface", "white space"),
+    ({"interface": "a%s"}, "interface", "%"),
+    ({"interface": "%d%d"}, "interface", "one"),
     ({"interface": "busy"}, "interface", "another process has it open"),
     ({"addresses": ["10.0.0.1"]}, "addresses", "192.0.2.1/24"),
     ({"addresses": ["10.0.0.1/33"]}, "addresses", "192.0.2.1/24"),
     ({"mtu": 65530}, "mtu", "MTU"),
     ({"offloads": {"checksum": False, "tso": True}}, "offloads.tso", "checksum"),
-    ({"fds": 1}, "fds", "not in this version"),
+    ({"netns": "nowhere"}, "netns", "cannot be opened: No such file"),
+    ({"netns": "a/b"}, "netns", "ip netns"),
+    ({"bridge": "lo"}, "bridge", "it is no bridge"),
+    ({"bridge": "nowhere"}, "bridge", "No such device"),
+    ({"endian": "big"}, "endian", "this kernel was built without"),
+    ({"endian": "little", "vnet_header": "off"}, "endian", "exclude each other"),
+    ({"vnet_header": "11"}, "vnet_header", "auto, off, 10, 12"),
+    ({"active_queues": 3, "queues": 2}, "active_queues", "1 to 2"),
+    ({"steering": "/nowhere"}, "steering", "No such file"),
+    ({"up_script": "relative"}, "up_script", "absolute"),
+    ({"up_script": "/nowhere"}, "up_script", "cannot be run: No such file"),
+    ({"up_script": "/bin/false"}, "up_script", "failed with status 1"),
+    ({"helper": "/nowhere", "interface": ""}, "helper", "cannot be run: No such file"),
+    ({"helper": "/bin/false", "interface": ""}, "helper", "failed with status 1"),
+    ({"helper": "/bin/true", "interface": ""}, "helper", "passed no descriptor"),
+    ({"helper": "/bin/true"}, "interface", "exclude each other"),
+    ({"helper": "/bin/true", "interface": "", "queues": 2}, "queues", "exclude each other"),
+    ({"helper": "/bin/true", "interface": "", "up_script": "/bin/true"}, "up_script", "exclude each other"),
+    ({"helper": "/bin/true", "interface": "", "vnet_header": "10"}, "vnet_header", "exclude each other"),
+    ({"fds": 1, "interface": ""}, "fds", "0 descriptors came"),
 ], ids=lambda value: next(iter(value)) if isinstance(value, dict) else None)
 def test_refusals(more, field, sentence):
     with site([]) as place:
+        descriptors = place.daemon.descriptors()
         owner = ["python3", "-c", "import fcntl, struct, time\n"
                  "tun = open('/dev/net/tun', 'r+b', buffering=0)\n"
                  "fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', b'busy', 0x5002))\n"
@@ -184,6 +212,7 @@ def test_refusals(more, field, sentence):
             assert sentence in f"{refused.value.message} {refused.value.data.get('accepted')}"
             assert place.home.links().keys() == before
             assert place.daemon.rpc("port.list") == []
+            assert place.daemon.descriptors() == descriptors
 
 
 def test_without_permission():
@@ -232,6 +261,353 @@ def test_a_limit_holds_back():
         assert 85e6 < place.iperf(0, 1, seconds=4) < 100e6
         row = place.daemon.counters("a")
         assert row["rx_throttled"] > 0 and "rx.limit" not in drops(row)
+
+
+# ---- where descriptors come from ----
+
+# Opens TAP queues with the flags of argv[2], and sends them with the request of argv[3] to the socket
+# argv[1]; prints the answer. What it leaves open itself is closed when it ends.
+PASSER = """
+import fcntl, json, os, socket, struct, sys
+fds = []
+for word in sys.argv[2].split(","):
+    name, flags = word.split(":")
+    if name == "null":
+        fds.append(os.open("/dev/null", os.O_RDWR))
+        continue
+    fds.append(os.open("/dev/net/tun", os.O_RDWR))
+    fcntl.ioctl(fds[-1], 0x400454ca, struct.pack("16sH22x", name.encode(), int(flags, 16)))
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(sys.argv[1])
+    socket.send_fds(connection, [sys.argv[3].encode()], fds)
+    print(connection.recv(1 << 16).decode())
+"""
+TAP, TUN, NO_PI, VNET, MULTI = 0x0002, 0x0001, 0x1000, 0x4000, 0x0100
+PLAIN = TAP | NO_PI
+FULL = PLAIN | VNET
+
+
+def pass_descriptors(place, taps, method="port.add", **params):
+    """Calls a method with descriptors: (name, flags) each. Returns the answer."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    words = ",".join(f"{name}:{flags:x}" for name, flags in taps)
+    return json.loads(place.home.run("python3", "-c", PASSER, place.daemon.socket, words,
+                                     json.dumps(request)))
+
+
+@pytest.mark.parametrize("flags, header", [(FULL, 10), (PLAIN, 0)], ids=["vnet", "plain"])
+def test_adopted_descriptors(flags, header):
+    """With and without an offload header; what was passed outlives its passer, and an opening anew."""
+    with site([tap_port("b")]) as place:
+        descriptors = place.daemon.descriptors()
+        port = {"name": "a", "type": "tap", "fds": 2, "mtu": 1400}
+        # One too many came: it is closed.
+        answer = pass_descriptors(place, [("rwa", flags | MULTI)] * 3, **port)
+        assert answer["result"]["reopened"] is False
+        shown = place.daemon.port("a")
+        assert (shown["origin"], shown["interface"], shown["queues"]) == ("descriptors", "rwa", 2)
+        assert (shown["vnet_header"], shown["mtu"]) == (header, 1400)
+        info = place.home.links()["rwa"]
+        assert (info["linkinfo"]["info_data"]["numqueues"], info["mtu"]) == (2, 1400)
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+        for source, target in (0, 1), (1, 0):
+            assert place.iperf(source, target, "-P", 2) > 30e6
+        row = place.daemon.counters("a")
+        assert (row["rx_segments"] > 2 * row["rx_packets"]) == (header > 0)
+        # Opened anew of the same descriptors, and the configuration applied that holds already.
+        assert place.daemon.rpc("port.set", name="a", persist=True)["reopened"] is True
+        place.daemon.rpc("config.apply", configuration=place.daemon.rpc("config.get")["configuration"])
+        place.hosts[0].run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
+        place.daemon.rpc("port.set", name="a", persist=None)
+        place.daemon.rpc("port.remove", name="a")
+        assert place.daemon.descriptors() == descriptors
+
+
+@pytest.mark.parametrize("queues, more, sentence", [
+    ([("null", 0)], {}, "descriptor 1 cannot be adopted: it is no TAP device"),
+    ([("rwa", TUN | NO_PI)], {}, "TUN device"),
+    ([("rwa", FULL | MULTI), ("rwx", FULL | MULTI)], {}, "descriptor 2 cannot be adopted: it belongs to"),
+    ([("rwa", FULL)], {"fds": 2}, "1 descriptors came"),
+    ([("rwa", FULL)], {"interface": "rwa"}, '"fds" and "interface" exclude each other'),
+    ([("rwa", FULL)], {"queues": 3}, '"fds" and "queues" exclude each other'),
+    ([("rwa", FULL)], {"helper": "/bin/true"}, '"helper" and "fds" exclude each other'),
+    ([("rwa", FULL)], {"up_script": "/bin/true"}, '"fds" and "up_script" exclude each other'),
+    ([("rwa", FULL)], {"vnet_header": "12"}, '"fds" and "vnet_header" exclude each other'),
+], ids=lambda value: value.replace('"', "")[:40] if isinstance(value, str) else "")
+def test_refused_descriptors(queues, more, sentence):
+    with site([]) as place:
+        descriptors = place.daemon.descriptors()
+        port = {"name": "a", "type": "tap", "fds": len(queues), **more}
+        assert sentence in pass_descriptors(place, queues, **port)["error"]["message"]
+        assert place.daemon.descriptors() == descriptors
+        assert set(place.home.links()) == {"lo"}
+
+
+def test_descriptors_of_no_request():
+    """Whoever did not ask for what he sends leaves nothing behind, and gets his answer."""
+    with site([]) as place:
+        descriptors = place.daemon.descriptors()
+        answer = pass_descriptors(place, [("rwa", FULL)] * 1 + [("null", 0)] * 200, "port.list")
+        assert answer["result"] == []
+        assert place.daemon.descriptors() == descriptors
+        assert set(place.home.links()) == {"lo"}
+
+
+def test_descriptors_and_a_restart():
+    """What was passed is gone with the process: the port says so until it gets others."""
+    with Workdir() as directory, Namespace() as home:
+        place = types.SimpleNamespace(home=home)
+        state = ["--state", directory / "state.json"]
+        with Daemon(directory, netns=home.name, arguments=state) as place.daemon:
+            pass_descriptors(place, [("rwa", FULL)], name="a", type="tap", fds=1)
+        with Daemon(directory, netns=home.name, arguments=state) as place.daemon:
+            assert "nobody has passed" in place.daemon.wait_port("a", "down")["reason"]
+            answer = pass_descriptors(place, [("rwa", FULL)], name="a", type="tap", fds=1, replace=True)
+            assert "result" in answer
+            place.daemon.wait_port("a", "up")
+
+
+HELPER = """#!/usr/bin/env python3
+import array, fcntl, os, socket, struct, sys
+open("{directory}/called", "a").write(" ".join(sys.argv[1:]) + "\\n")
+option = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454ca, struct.pack("16sH22x", b"rwh", 0x5002))
+connection = socket.socket(fileno=int(option["fd"]))
+connection.sendmsg([b"\\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [tun]))])
+{end}
+"""
+
+
+def write_program(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def helper_of(place, end=""):
+    text = HELPER.format(directory=place.directory, end=end).replace("\\\\", "\\")
+    return write_program(place.directory / "helper", text)
+
+
+def test_helper():
+    with site([tap_port("b")]) as place:
+        helper = helper_of(place)
+        place.daemon.rpc("port.add", name="a", type="tap", helper=helper)
+        assert (place.directory / "called").read_text() == "--use-vnet --fd=3 --br=br0\n"
+        shown = place.daemon.port("a")
+        assert (shown["origin"], shown["interface"]) == ("helper", "rwh")
+        for number, interface in enumerate(("rwh", "rwb")):
+            place.move(interface, number)
+        place.hosts[0].run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
+        # Another bridge; and a command line, for a shell.
+        place.daemon.rpc("port.set", name="a", bridge="br7")
+        place.daemon.rpc("port.set", name="a", helper=f"{helper} --br=br9 --more")
+        assert (place.directory / "called").read_text().splitlines()[1:] == [
+            "--use-vnet --fd=3 --br=br7", "--br=br9 --more --use-vnet --fd=3"]
+
+
+@pytest.mark.parametrize("end, sentence", [("sys.exit(3)", "failed with status 3"),
+                                           ("import time; time.sleep(60)", "not done after 10 s"),
+                                           ("os.kill(os.getpid(), 11)", "ended by signal 11")],
+                         ids=["status", "slow", "signal"])
+def test_a_helper_that_fails(end, sentence):
+    """Its end counts, even though it has passed a descriptor."""
+    with site([]) as place:
+        descriptors = place.daemon.descriptors()
+        with pytest.raises(RpcError) as refused:
+            place.daemon.rpc("port.add", timeout=20, name="a", type="tap", helper=helper_of(place, end))
+        assert sentence in refused.value.message and refused.value.data["field"] == "helper"
+        assert place.daemon.descriptors() == descriptors
+        assert set(place.home.links()) == {"lo"}
+        assert place.daemon.children() == []
+
+
+# ---- options ----
+
+def test_vnet_headers():
+    """10 and 12 bytes; without a header there are no offloads, and all the same all gets through."""
+    with site([tap_port("a", vnet_header="12", endian="little"), tap_port("b", vnet_header="off")]) as place:
+        assert [place.daemon.port(name)["vnet_header"] for name in "ab"] == [12, 0]
+        assert "tx-checksum-ip-generic: off" in place.home.run("ethtool", "-k", "rwb")
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+        for source, target in (0, 1), (1, 0):
+            assert place.iperf(source, target) > 100e6
+        for row in map(place.daemon.counters, "ab"):
+            assert only({"rx.no_destination", "tx.ring_full", "tx.device"}, row), drops(row)
+        assert place.daemon.counters("a")["rx_segments"] > 2 * place.daemon.counters("a")["rx_packets"]
+
+
+def test_another_namespace_and_a_bridge():
+    """Made where it belongs, a member of the bridge there; changed there as well."""
+    with site([]) as place:
+        host = place.hosts[0]
+        host.run("ip", "link", "add", "br7", "type", "bridge")
+        host.run("ip", "link", "set", "br7", "up")
+        host.run("ip", "address", "add", "10.7.0.1/24", "dev", "br7")
+        # One of the same name at home, which must not be touched.
+        place.home.run("ip", "link", "add", "rwa", "type", "veth", "peer", "rwz")
+        place.daemon.rpc("port.add", **tap_port("a", netns=host.name, bridge="br7", mtu=1400))
+        place.daemon.rpc("port.add", **tap_port("b", netns=f"/run/netns/{place.hosts[1].name}",
+                                                addresses=["10.7.0.2/24"]))
+        assert host.links()["rwa"]["master"] == "br7"
+        host.run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
+        place.daemon.rpc("port.set", name="a", mtu=1300)
+        assert (host.links()["rwa"]["mtu"], place.home.links()["rwa"]["mtu"]) == (1300, 1500)
+        # Renamed, it goes on working and is found.
+        host.run("ip", "link", "set", "rwa", "down")
+        host.run("ip", "link", "set", "rwa", "name", "rwnew")
+        host.run("ip", "link", "set", "rwnew", "up")
+        assert place.daemon.port("a")["interface"] == "rwnew"
+        host.run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
+        place.daemon.rpc("port.set", name="a", mtu=1350)
+        assert host.links()["rwnew"]["mtu"] == 1350
+
+
+# Prints the send buffer of each TAP queue of process argv[1] (pidfd_getfd(2), TUNGETSNDBUF).
+SNDBUFS = """
+import ctypes, fcntl, os, struct, sys
+pid = int(sys.argv[1])
+of = os.pidfd_open(pid)
+for name in os.listdir(f"/proc/{pid}/fd"):
+    if os.readlink(f"/proc/{pid}/fd/{name}") == "/dev/net/tun":
+        fd = ctypes.CDLL(None).syscall(438, of, int(name), 0)
+        print(struct.unpack("i", fcntl.ioctl(fd, 0x800454d3, bytes(4)))[0])
+"""
+
+
+def test_sndbuf():
+    with site([tap_port("a", sndbuf="64KiB", queues=2)]) as place:
+        def sndbufs():
+            return place.home.run("python3", "-c", SNDBUFS, place.daemon.pid).split()
+        assert sndbufs() == ["65536", "65536"]
+        place.daemon.rpc("port.set", name="a", sndbuf=None)
+        assert sndbufs() == ["2147483647", "2147483647"]
+        place.daemon.rpc("port.set", name="a", sndbuf=100_000)
+        assert sndbufs() == ["100000", "100000"]
+
+
+def test_scripts():
+    """The up script runs when the interface is up, the down script before it goes, at exit as well."""
+    with site([]) as place:
+        log = place.directory / "log"
+        script = write_program(place.directory / "script", f"""#!/bin/sh
+{{ echo "$0 $#:$1" $(ls /proc/self/fd | wc -w); ip -br link show "$1" | cut -c 1-25; }} >> {log}
+""")
+        words = {"up_script": script, "down_script": script}
+        place.daemon.rpc("port.add", **tap_port("a", **words))
+        lines = log.read_text().splitlines()
+        # 0 to 3, and the one of ls itself.
+        assert lines[0] == f"{script} 1:rwa 5" and lines[1].startswith("rwa")
+        place.daemon.rpc("port.remove", name="a")
+        assert log.read_text().splitlines() == 2 * lines
+        place.daemon.rpc("port.add", **tap_port("a", **words))
+        place.daemon.stop()
+        assert log.read_text().splitlines() == 4 * lines
+
+
+def test_a_down_script_that_fails():
+    with site([tap_port("a", down_script="/bin/false")]) as place:
+        place.daemon.rpc("port.remove", name="a")
+        assert set(place.home.links()) == {"lo"}
+        assert "/bin/false failed with status 1" in place.daemon.log()
+
+
+def test_a_slow_script():
+    with site([]) as place:
+        script = write_program(place.directory / "script", "#!/bin/sh\nsleep 60 & sleep 60\n")
+        with pytest.raises(RpcError) as refused:
+            place.daemon.rpc("port.add", timeout=20, **tap_port("a", up_script=script))
+        assert "not done after 10 s" in refused.value.message
+        assert place.daemon.children() == [] and set(place.home.links()) == {"lo"}
+
+
+def queue_counts(place, name):
+    return [queue["rx_packets"] for queue in place.daemon.counters(name)["queues"]]
+
+
+def test_queues_come_and_go():
+    with site([tap_port("a", queues=4), tap_port("b")]) as place:
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+        data = place.hosts[0].links()["rwa"]["linkinfo"]["info_data"]
+        assert (data["numqueues"], data["numdisabled"]) == (4, 0)
+        for active in 1, 4, 2:
+            place.daemon.rpc("port.set", name="a", active_queues=active)
+            data = place.hosts[0].links()["rwa"]["linkinfo"]["info_data"]
+            assert (data["numqueues"], data["numdisabled"]) == (active, 4 - active)
+            assert place.daemon.port("a")["active_queues"] == active
+            assert place.iperf(0, 1, "-P", 8) > 50e6
+            assert place.iperf(1, 0, "-P", 8) > 50e6
+
+
+# Loads a socket filter that returns argv[1], and pins it at argv[2] (bpf(2)).
+PINNER = """
+import ctypes, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+code = struct.pack("<BBhi", 0xb7, 0, 0, int(sys.argv[1])) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+text, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"BSD")
+load = struct.pack("<IIQQIIQ", 1, 2, ctypes.addressof(text), ctypes.addressof(licence), 0, 0, 0)
+program = libc.syscall(321, 5, ctypes.create_string_buffer(load.ljust(128, b"\\0")), 128)
+assert program >= 0, ctypes.get_errno()
+path = ctypes.create_string_buffer(sys.argv[2].encode())
+pin = struct.pack("<QI", ctypes.addressof(path), program)
+assert libc.syscall(321, 6, ctypes.create_string_buffer(pin.ljust(128, b"\\0")), 128) == 0, ctypes.get_errno()
+"""
+
+
+@contextlib.contextmanager
+def pinned():
+    """Programs that return 0 to 3, pinned in a file system of their own."""
+    with Workdir() as directory:
+        subprocess.run(["mount", "-t", "bpf", "bpf", directory], check=True)
+        try:
+            for number in range(4):
+                subprocess.run(["python3", "-c", PINNER, str(number), directory / str(number)], check=True)
+            yield directory
+        finally:
+            subprocess.run(["umount", directory], check=True)
+
+
+def test_steering():
+    """A program chooses the queue, another one takes its place, and without one the kernel spreads."""
+    # The switch sees what was mounted before it was started.
+    with pinned() as programs, site([tap_port("a", queues=4), tap_port("b")]) as place:
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+
+        def used():
+            before = queue_counts(place, "a")
+            place.iperf(0, 1, "-P", 8, seconds=1)
+            return [new - old > 200 for old, new in zip(before, queue_counts(place, "a"))]
+
+        for queue in 2, 1:
+            place.daemon.rpc("port.set", name="a", steering=str(programs / str(queue)))
+            assert used() == [number == queue for number in range(4)]
+        with pytest.raises(RpcError) as refused:
+            place.daemon.rpc("port.set", name="a", steering="/nowhere", mtu=1300)
+        assert refused.value.data["field"] == "steering"
+        assert place.daemon.port("a")["mtu"] == 1500
+        place.daemon.rpc("port.set", name="a", steering=None)
+        assert sum(used()) > 1
+
+
+def test_one_owner():
+    """Of a device with several queues the kernel would give us some beside those of another owner."""
+    with site([]) as place:
+        owner = ["python3", "-c", "import fcntl, struct, time\n"
+                 "tun = open('/dev/net/tun', 'r+b', buffering=0)\n"
+                 "fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', b'rwa', 0x5102))\n"
+                 "time.sleep(30)"]
+        with Process(owner, place.directory, netns=place.home.name):
+            wait_until(lambda: "rwa" in place.home.links(), 5, "the other owner has it")
+            with pytest.raises(RpcError) as refused:
+                place.daemon.rpc("port.add", **tap_port("a", queues=2))
+            assert "another process has it open" in refused.value.message
+        wait_until(lambda: "rwa" not in place.home.links(), 5, "the other owner is gone")
+        place.daemon.rpc("port.add", **tap_port("a", queues=2))
 
 
 def test_guest_to_host():
