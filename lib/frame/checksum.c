@@ -43,12 +43,10 @@ static void copy_out(const struct frame *frame, uint8_t *to)
 	}
 }
 
-void checksum_fill(const struct frame *frame, struct frame *out, struct view *view,
-		   uint8_t *buffer)
+void checksum_copy(const struct frame *frame, uint8_t *buffer)
 {
 	uint32_t start = frame->vnet.csum_start;
 	uint32_t field = start + frame->vnet.csum_offset;
-	uint32_t behind = frame->length - frame->head_length;
 	uint16_t checksum;
 
 	copy_out(frame, buffer);
@@ -56,7 +54,14 @@ void checksum_fill(const struct frame *frame, struct frame *out, struct view *vi
 	if (checksum == 0)
 		checksum = UINT16_MAX;
 	memcpy(buffer + field, &checksum, sizeof(checksum));
+}
 
+void checksum_fill(const struct frame *frame, struct frame *out, struct view *view,
+		   uint8_t *buffer)
+{
+	uint32_t behind = frame->length - frame->head_length;
+
+	checksum_copy(frame, buffer);
 	if (out != frame)
 		memcpy(out, frame, offsetof(struct frame, head));
 	memcpy(out->head, buffer, out->head_length);

@@ -28,6 +28,12 @@ uint64_t checksum_add(uint64_t sum, const void *bytes, size_t length);
 uint16_t checksum_fold(uint64_t sum);
 
 /*
+ * Writes the frame's bytes to `buffer` (frame->length bytes) with its partial checksum filled, that
+ * of everything behind csum_start. The header passed vnet_check.
+ */
+void checksum_copy(const struct frame *frame, uint8_t *buffer);
+
+/*
  * Fills the partial checksum of `frame`, whose header passed vnet_check and asks for no
  * segmentation. *out becomes a plain frame that needs nothing; its bytes behind the head lie in
  * `buffer` (frame->length bytes), to which *view points. The field may lie anywhere in the frame.

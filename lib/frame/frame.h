@@ -25,6 +25,10 @@
 /* Frames of one burst. */
 #define BURST_MAX 64
 
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* USO (virtio 1.3, 5.1.6), unknown to older systems */
+#endif
+
 /*
  * Copied aside of a plain frame, and of one with an offload header, whose parsing reaches further.
  */
@@ -46,7 +50,7 @@
 
 /*
  * What a receiver must have negotiated to get this frame as it is (virtio 1.2, 5.1.3). For another
- * one egress fills the checksum or cuts the frame, where software can.
+ * one egress fills the checksum, cuts the frame or takes the mark away.
  */
 enum frame_needs {
 	NEEDS_CHECKSUM = 1 << 0, /* a partial checksum: GUEST_CSUM */
@@ -54,8 +58,11 @@ enum frame_needs {
 	NEEDS_TSO6 = 1 << 2,
 	NEEDS_ECN = 1 << 3,
 	NEEDS_UFO = 1 << 4,
-	NEEDS_ALL = (1 << 5) - 1,
-	NEEDS_FILL = 1 << 5 /* its checksum to be filled: no receiver takes it as it is */
+	NEEDS_USO = 1 << 5, /* over IPv4 and IPv6 */
+	/* Its checksum was found good by a sender that may say so: GUEST_CSUM takes the mark. */
+	NEEDS_VALID = 1 << 6,
+	NEEDS_ALL = (1 << 7) - 1,
+	NEEDS_FILL = 1 << 7 /* its checksum to be filled: no receiver takes it as it is */
 };
 
 /* What the bridge decided. An unset verdict is a drop. */
@@ -78,7 +85,7 @@ struct frame {
 	uint16_t head_length;
 	uint16_t view_count;
 	uint32_t length;            /* head and views */
-	uint16_t segments;          /* packets that it stands for: 1, or more with TSO and UFO */
+	uint16_t segments;          /* packets that it stands for: 1, or more where it can be cut */
 	uint16_t port;              /* it came from there */
 	uint16_t destination;       /* with VERDICT_FORWARD */
 	const struct view *views;
@@ -98,7 +105,11 @@ struct burst {
 	uint16_t count;      /* frames taken */
 	uint16_t view_count; /* used of views */
 	uint32_t scratch_used;
-	uint8_t allowed;     /* enum frame_needs that the sender negotiated */
+	/*
+	 * enum frame_needs that the sender negotiated; NEEDS_VALID where it is not a guest, which
+	 * may not vouch for its own frames.
+	 */
+	uint8_t allowed;
 	bool offloads;       /* a frame has a header that asks for something: vnet_check is due */
 	uint8_t *scratch;    /* BURST_SCRATCH bytes */
 	struct frame frames[BURST_MAX];

@@ -31,6 +31,9 @@ static int gso_kind(uint8_t type, const struct transport *found, uint8_t *needs)
 	case VIRTIO_NET_HDR_GSO_UDP:
 		*needs |= NEEDS_UFO;
 		return found->protocol == IPPROTO_UDP ? 0 : -EINVAL;
+	case VIRTIO_NET_HDR_GSO_UDP_L4:
+		*needs |= NEEDS_USO;
+		return found->protocol == IPPROTO_UDP ? 0 : -EINVAL;
 	default:
 		return -EINVAL;
 	}
@@ -76,10 +79,13 @@ static int check_gso(struct frame *frame)
 		frame->needs |= NEEDS_ECN;
 	}
 
-	/* The fragments of UFO have the UDP header as part of what is cut. */
+	/* UFO has the UDP header as part of what is cut, and cuts at multiples of 8 bytes. */
 	payload = frame->length - (uint32_t)headers;
-	if (found.protocol == IPPROTO_UDP)
+	if (type == VIRTIO_NET_HDR_GSO_UDP) {
 		payload += UDP_HEADER;
+		if (payload > vnet->gso_size)
+			vnet->gso_size &= 0xfff8;
+	}
 	if (payload <= vnet->gso_size) {
 		frame->needs = NEEDS_CHECKSUM;
 		vnet->gso_type = VIRTIO_NET_HDR_GSO_NONE;
@@ -87,8 +93,10 @@ static int check_gso(struct frame *frame)
 		vnet->hdr_len = 0;
 		return 0;
 	}
+	if (vnet->gso_size < VNET_GSO_SIZE_MIN)
+		return -EINVAL;
 	segments = (payload + vnet->gso_size - 1) / vnet->gso_size;
-	if (segments > VNET_SEGMENTS_MAX || vnet->gso_size < VNET_GSO_SIZE_MIN)
+	if (segments > VNET_SEGMENTS_MAX)
 		return -EINVAL;
 	frame->segments = (uint16_t)segments;
 	vnet->hdr_len = (uint16_t)headers;
@@ -115,19 +123,20 @@ int vnet_check(struct frame *frame, uint8_t allowed)
 {
 	struct virtio_net_hdr *vnet = &frame->vnet;
 
-	frame->needs = 0;
 	frame->segments = 1;
 
 	/*
-	 * DATA_VALID and RSC_INFO are the device's words: a guest may not vouch for its own data.
+	 * A partial checksum says nothing of the data, and RSC_INFO is of no use to anybody here.
 	 */
-	vnet->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
-	if (vnet->flags) {
+	if (vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
+		vnet->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
 		frame->needs = NEEDS_CHECKSUM;
 		if (vnet->csum_start < ETHERNET_HEADER ||
 		    (uint32_t)vnet->csum_start + vnet->csum_offset + 2 > frame->length)
 			return -EINVAL;
 	} else {
+		vnet->flags &= allowed & NEEDS_VALID ? VIRTIO_NET_HDR_F_DATA_VALID : 0;
+		frame->needs = vnet->flags ? NEEDS_VALID : 0;
 		vnet->csum_start = 0;
 		vnet->csum_offset = 0;
 	}

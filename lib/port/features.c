@@ -12,6 +12,11 @@
 
 #define ROW(name) [name] = #name
 
+/* USO (virtio 1.3, 5.1.3): younger than some systems' headers. */
+#define GUEST_USO4 54
+#define GUEST_USO6 55
+#define HOST_USO 56
+
 static const char *const names[64] = {
 	ROW(VIRTIO_NET_F_CSUM),
 	ROW(VIRTIO_NET_F_GUEST_CSUM),
@@ -45,6 +50,9 @@ static const char *const names[64] = {
 	ROW(VIRTIO_F_RING_PACKED),
 	ROW(VIRTIO_F_IN_ORDER),
 	[36] = "VIRTIO_F_ORDER_PLATFORM",
+	[GUEST_USO4] = "VIRTIO_NET_F_GUEST_USO4",
+	[GUEST_USO6] = "VIRTIO_NET_F_GUEST_USO6",
+	[HOST_USO] = "VIRTIO_NET_F_HOST_USO",
 };
 
 static bool has(uint64_t features, unsigned int bit)
@@ -70,6 +78,8 @@ uint8_t features_sends(uint64_t features)
 		needs |= NEEDS_ECN;
 	if (has(features, VIRTIO_NET_F_HOST_UFO))
 		needs |= NEEDS_UFO;
+	if (has(features, HOST_USO))
+		needs |= NEEDS_USO;
 	return (uint8_t)needs;
 }
 
@@ -80,7 +90,7 @@ uint8_t features_accepts(uint64_t features)
 	/* Segmentation means partial checksums: without GUEST_CSUM none of it counts. */
 	if (!has(features, VIRTIO_NET_F_GUEST_CSUM))
 		return 0;
-	needs = NEEDS_CHECKSUM;
+	needs = NEEDS_CHECKSUM | NEEDS_VALID;
 	if (has(features, VIRTIO_NET_F_GUEST_TSO4))
 		needs |= NEEDS_TSO4;
 	if (has(features, VIRTIO_NET_F_GUEST_TSO6))
@@ -89,6 +99,8 @@ uint8_t features_accepts(uint64_t features)
 		needs |= NEEDS_ECN;
 	if (has(features, VIRTIO_NET_F_GUEST_UFO))
 		needs |= NEEDS_UFO;
+	if (has(features, GUEST_USO4) && has(features, GUEST_USO6))
+		needs |= NEEDS_USO;
 	return (uint8_t)needs;
 }
 
@@ -98,7 +110,8 @@ uint64_t features_switched_off(const struct feature_switches *switches)
 	const uint64_t tso = 1ull << VIRTIO_NET_F_GUEST_TSO4 | 1ull << VIRTIO_NET_F_GUEST_TSO6 |
 			     1ull << VIRTIO_NET_F_HOST_TSO4 | 1ull << VIRTIO_NET_F_HOST_TSO6 |
 			     1ull << 6; /* the old F_GSO */
-	const uint64_t ufo = 1ull << VIRTIO_NET_F_GUEST_UFO | 1ull << VIRTIO_NET_F_HOST_UFO;
+	const uint64_t ufo = 1ull << VIRTIO_NET_F_GUEST_UFO | 1ull << VIRTIO_NET_F_HOST_UFO |
+			     1ull << GUEST_USO4 | 1ull << GUEST_USO6 | 1ull << HOST_USO;
 	const uint64_t ecn = 1ull << VIRTIO_NET_F_GUEST_ECN | 1ull << VIRTIO_NET_F_HOST_ECN;
 	uint64_t off = 0;
 

@@ -56,7 +56,7 @@ const struct param offload_params[] = {
 	{ "tso", PARAM_BOOL, PARAM_AT(struct offload_switches, tso), .initial = "true",
 	  .check = check_tso, .help = "large TCP segments; needs checksum" },
 	{ "ufo", PARAM_BOOL, PARAM_AT(struct offload_switches, ufo), .initial = "true",
-	  .check = check_ufo, .help = "large UDP datagrams; needs checksum" },
+	  .check = check_ufo, .help = "large UDP frames, UFO and USO; needs checksum" },
 	{ "ecn", PARAM_BOOL, PARAM_AT(struct offload_switches, ecn), .initial = "true",
 	  .check = check_ecn, .help = "large TCP segments with ECN; needs checksum and tso" },
 	{ NULL }
@@ -68,7 +68,7 @@ uint8_t offload_needs(const struct offload_switches *switches)
 
 	if (!switches->checksum)
 		return 0;
-	needs = NEEDS_CHECKSUM;
+	needs = NEEDS_CHECKSUM | NEEDS_VALID;
 	if (switches->tso)
 		needs |= NEEDS_TSO4 | NEEDS_TSO6;
 	if (switches->tso && switches->ecn)

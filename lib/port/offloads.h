@@ -20,5 +20,8 @@ struct offload_switches {
 /* For a row of type PARAM_OBJECT at a struct offload_switches: all on by default. */
 extern const struct param offload_params[];
 
-/* enum frame_needs that they stand for. */
+/*
+ * enum frame_needs that they stand for, USO apart: not every kernel knows that. A type that finds
+ * that its own does adds NEEDS_USO where `checksum` and `ufo` are on.
+ */
 uint8_t offload_needs(const struct offload_switches *switches);

@@ -145,7 +145,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	struct pending *pending = own->pending;
 
 	burst_reset(burst);
-	/* The kernel says what it was allowed to when it made the frame. */
+	/* The kernel says what it was allowed to when it made the frame, and may vouch for it. */
 	burst->allowed = NEEDS_ALL;
 	if (burst->budget == 0) {
 		burst->held = pending->waits || is_readable(own->fd);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <rte_branch_prediction.h>
+#include <rte_random.h>
 
 #include "frame/checksum.h"
 #include "frame/parse.h"
@@ -23,6 +24,8 @@ static void count_drops(struct tx_counters *counters, enum drop reason, uint64_t
  */
 #define OUTGOING_VIEWS (BURST_MAX + FRAME_VIEWS_MAX)
 #define OUTGOING_BYTES FRAME_LENGTH_MAX
+
+#define NEEDS_CUT (NEEDS_TSO4 | NEEDS_TSO6 | NEEDS_UFO | NEEDS_USO)
 
 /*
  * Segments that are cut of one burst's frames for all their receivers: 64 frames of 64 KiB are
@@ -125,10 +128,35 @@ static void fill_frame(struct outgoing *outgoing, const struct frame *frame)
 	put(outgoing, made);
 }
 
+/* Without the mark that its checksum is good. */
+static void unmark_frame(struct outgoing *outgoing, const struct frame *frame)
+{
+	struct frame *made = next_made(outgoing, 0);
+
+	memcpy(made, frame, offsetof(struct frame, head) + frame->head_length);
+	memset(&made->vnet, 0, sizeof(made->vnet));
+	made->needs = 0;
+	put(outgoing, made);
+}
+
+/* What the segments of a frame are made of, and the bytes that each needs of its own. */
+static uint32_t begin_cut(struct outgoing *outgoing, const struct frame *frame,
+			  struct segmenter *segmenter)
+{
+	if (!(frame->needs & NEEDS_UFO)) {
+		segment_begin(segmenter, frame, NULL, 0);
+		return (uint32_t)frame->vnet.hdr_len + frame->vnet.gso_size;
+	}
+	next_made(outgoing, frame->length);
+	segment_begin(segmenter, frame, outgoing->bytes + outgoing->byte_count,
+		      (uint32_t)rte_rand());
+	return 0;
+}
+
 static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
 {
-	const uint32_t longest = (uint32_t)frame->vnet.hdr_len + frame->vnet.gso_size;
 	struct segmenter segmenter;
+	uint32_t bytes;
 
 	if (outgoing->segments + frame->segments > SEGMENTS_MAX) {
 		count_drops(outgoing->counters, DROP_NO_BUFFER, 1);
@@ -137,9 +165,9 @@ static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
 	outgoing->segments += frame->segments;
 	counter_add(&outgoing->counters->cut, frame->segments - 1u);
 	outgoing->full = false;
-	segment_begin(&segmenter, frame);
+	bytes = begin_cut(outgoing, frame, &segmenter);
 	for (uint16_t left = frame->segments; left > 0; left--) {
-		struct frame *made = next_made(outgoing, longest);
+		struct frame *made = next_made(outgoing, bytes);
 
 		if (outgoing->full) {
 			/* No work for segments that have no place to go. */
@@ -147,12 +175,15 @@ static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
 			return;
 		}
 		segment_next(&segmenter, made, &outgoing->views[outgoing->view_count]);
-		if (outgoing->accepts & NEEDS_CHECKSUM)
+		if ((made->needs & ~outgoing->accepts) == 0)
 			outgoing->view_count += made->view_count;
 		else
 			fill(outgoing, made, made);
 		put(outgoing, made);
 	}
+	/* Fragments are views of bytes that the next frame may overwrite. */
+	if (bytes == 0)
+		flush(outgoing);
 }
 
 /* The longest packet that the frame stands for, without its VLAN tags (up to two). */
@@ -161,18 +192,21 @@ static uint32_t longest_packet(const struct frame *frame)
 	const struct virtio_net_hdr *vnet = &frame->vnet;
 	const uint8_t *type = frame->head + ETHERNET_HEADER - 2;
 	uint32_t length = frame->length;
+	uint16_t ethertype = (uint16_t)(type[0] << 8 | type[1]);
 
 	if (vnet->gso_type == VIRTIO_NET_HDR_GSO_UDP)
 		length = (uint32_t)vnet->csum_start + vnet->gso_size;
 	else if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE)
 		length = (uint32_t)vnet->hdr_len + vnet->gso_size;
-	for (int tags = 0; tags < 2; tags++, type += 4) {
-		uint16_t value = (uint16_t)(type[0] << 8 | type[1]);
-
-		if (value != ETHERTYPE_VLAN && value != ETHERTYPE_QINQ)
+	for (int tags = 0; tags < 2; tags++) {
+		if (ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ)
 			break;
 		length -= 4;
+		type += 4;
+		ethertype = (uint16_t)(type[0] << 8 | type[1]);
 	}
+	if (vnet->gso_type == VIRTIO_NET_HDR_GSO_UDP && ethertype == ETHERTYPE_IPV6)
+		length += FRAGMENT_HEADER;
 	return length;
 }
 
@@ -188,10 +222,10 @@ static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16
 			count_drops(outgoing->counters, DROP_MTU, 1);
 		else if ((frame->needs & ~outgoing->accepts) == 0)
 			put(outgoing, frame);
-		else if (frame->needs & NEEDS_UFO)
-			count_drops(outgoing->counters, DROP_BAD_OFFLOAD, 1);
-		else if (frame->needs & (NEEDS_TSO4 | NEEDS_TSO6))
+		else if (frame->needs & NEEDS_CUT)
 			cut_frame(outgoing, frame);
+		else if (frame->needs & NEEDS_VALID)
+			unmark_frame(outgoing, frame);
 		else
 			fill_frame(outgoing, frame);
 	}

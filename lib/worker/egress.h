@@ -5,10 +5,10 @@
  *
  * A frame that needs what the receiver did not negotiate is adapted: its partial checksum is filled
  * (frame/checksum.h), or it is cut into segments (frame/segment.h), whose checksums stay partial
- * for a receiver that takes such. They leave in batches of at most BURST_MAX; what is left of a
- * frame when the ring is full is not cut any more, and a burst is not cut into more than 8,192
- * segments in all: the frames behind them are dropped as `no_buffer`. UFO frames, which only
- * fragmentation could adapt, are dropped as `bad_offload`.
+ * for a receiver that takes such, or it loses the mark that its checksum is good. They leave in
+ * batches of at most BURST_MAX; what is left of a frame when the ring is full is not cut any more,
+ * and a burst is not cut into more than 8,192 segments in all: the frames behind them are dropped
+ * as `no_buffer`.
  */
 #pragma once
 

@@ -66,14 +66,30 @@ static void check_fill(struct run *run)
 	CHECK(memcmp(run->got, run->whole, run->frame.length) == 0);
 }
 
+/* Offset of what is cut. */
+static uint32_t cut_start(const struct frame *frame)
+{
+	return frame->needs & NEEDS_UFO ? frame->vnet.csum_start : frame->vnet.hdr_len;
+}
+
+/* How much of that the segment has to have. */
+static uint32_t part_length(const struct run *run, uint32_t index)
+{
+	uint32_t size = run->frame.vnet.gso_size;
+	uint32_t left = run->frame.length - cut_start(&run->frame) - index * size;
+
+	return left < size ? left : size;
+}
+
 static void check_segment(struct run *run, struct frame *segment, uint32_t index, bool filled)
 {
 	const struct virtio_net_hdr *vnet = &run->frame.vnet;
-	uint32_t at = vnet->hdr_len + index * vnet->gso_size;
-	uint32_t part = segment->length - vnet->hdr_len, length;
+	uint32_t cut = cut_start(&run->frame), headers = segment->length - part_length(run, index);
+	uint32_t at = cut + index * vnet->gso_size, part = segment->length - headers, length;
 
+	CHECK(headers == cut || (run->frame.needs & NEEDS_UFO && headers == cut + 8));
 	CHECK(part > 0 && part <= vnet->gso_size && at + part <= run->frame.length);
-	CHECK(memcmp(run->got + vnet->hdr_len, run->whole + at, part) == 0);
+	CHECK(memcmp(run->got + headers, run->whole + at, part) == 0);
 	/* Addresses, ports and the like are the frame's. */
 	CHECK(memcmp(run->got, run->whole, ETHERNET_HEADER) == 0);
 	if (!run->honest)
@@ -84,24 +100,32 @@ static void check_segment(struct run *run, struct frame *segment, uint32_t index
 
 static void check_cut(struct run *run)
 {
-	const struct virtio_net_hdr *vnet = &run->frame.vnet;
+	const bool is_ufo = run->frame.needs & NEEDS_UFO;
+	uint8_t *buffer = exact(run->frame.length);
 	struct view views[FRAME_VIEWS_MAX];
 	struct segmenter segmenter;
 	struct frame segment;
-	uint32_t count = 0, at = vnet->hdr_len;
+	uint32_t count = 0;
 
-	segment_begin(&segmenter, &run->frame);
+	segment_begin(&segmenter, &run->frame, buffer, run->sample.identification);
+	/* The checksum of a datagram that is cut into fragments is filled before. */
+	if (is_ufo)
+		reference_fill(run->whole, run->frame.length, run->frame.vnet.csum_start, 6);
 	while (segment_next(&segmenter, &segment, views)) {
+		CHECK(count < run->frame.segments && segment.segments == 1);
 		check_shape(&segment);
-		CHECK(segment.needs == NEEDS_CHECKSUM && segment.segments == 1);
+		CHECK(segment.needs == (is_ufo ? 0 : NEEDS_CHECKSUM));
+		CHECK(is_ufo == vnet_is_plain(&segment.vnet));
 		CHECK(frame_bytes(&segment, run->got) == segment.length);
 		check_segment(run, &segment, count, false);
-		fill(run, &segment);
-		check_segment(run, &segment, count, true);
-		at += segment.length - vnet->hdr_len;
+		if (!is_ufo) {
+			fill(run, &segment);
+			check_segment(run, &segment, count, true);
+		}
 		count++;
 	}
-	CHECK(at == run->frame.length && count == run->frame.segments);
+	CHECK(count == run->frame.segments);
+	free(buffer);
 }
 
 /* What a hostile guest would try: fields of the headers, bytes of the head, lengths. */
@@ -145,7 +169,7 @@ static void run_frame(struct entropy *entropy)
 
 	run.entropy = entropy;
 	run.honest = true;
-	sample_make(entropy, &run.sample, entropy_chance(entropy, 2));
+	sample_make(entropy, &run.sample, (enum sample_kind)entropy_below(entropy, 4));
 	if (entropy_chance(entropy, 2))
 		damage(&run);
 	length = run.sample.length;
@@ -157,9 +181,9 @@ static void run_frame(struct entropy *entropy)
 	CHECK(frame_bytes(&run.frame, run.whole) == length);
 	if (vnet_check(&run.frame, NEEDS_ALL) != 0)
 		CHECK(!run.honest);
-	else if (run.frame.needs & (NEEDS_TSO4 | NEEDS_TSO6))
+	else if (run.frame.vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE)
 		check_cut(&run);
-	else if (run.frame.needs & NEEDS_CHECKSUM && !(run.frame.needs & NEEDS_UFO))
+	else if (run.frame.needs & NEEDS_CHECKSUM)
 		check_fill(&run);
 	sample_release(&run.frame);
 	free(run.whole);

@@ -104,19 +104,19 @@ static void check_vnet(const struct frame *frame, uint8_t allowed)
 	const struct virtio_net_hdr *vnet = &frame->vnet;
 	uint32_t cut;
 
-	CHECK((vnet->flags & ~VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0);
+	CHECK(vnet->flags == (frame->needs & NEEDS_CHECKSUM ? VIRTIO_NET_HDR_F_NEEDS_CSUM :
+			      frame->needs & NEEDS_VALID ? VIRTIO_NET_HDR_F_DATA_VALID : 0));
 	CHECK((frame->needs & ~allowed & ~NEEDS_FILL) == 0);
-	CHECK(!!(frame->needs & NEEDS_CHECKSUM) == (vnet->flags != 0));
-	if (vnet->flags != 0) {
+	if (frame->needs & NEEDS_CHECKSUM) {
 		CHECK(vnet->csum_start >= ETHERNET_HEADER);
 		CHECK((uint32_t)vnet->csum_start + vnet->csum_offset + 2 <= frame->length);
 	}
 	if (vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE) {
 		CHECK(vnet->gso_size == 0 && vnet->hdr_len == 0 && frame->segments == 1);
-		CHECK((frame->needs & ~(NEEDS_CHECKSUM | NEEDS_FILL)) == 0);
+		CHECK((frame->needs & ~(NEEDS_CHECKSUM | NEEDS_FILL | NEEDS_VALID)) == 0);
 		return;
 	}
-	CHECK(vnet->flags != 0 && vnet->gso_size >= VNET_GSO_SIZE_MIN);
+	CHECK(frame->needs & NEEDS_CHECKSUM && vnet->gso_size >= VNET_GSO_SIZE_MIN);
 	CHECK(vnet->hdr_len > vnet->csum_start && vnet->hdr_len <= frame->head_length);
 	CHECK(frame->segments >= 2 && frame->segments <= VNET_SEGMENTS_MAX);
 	cut = frame->length - (frame->needs & NEEDS_UFO ? vnet->csum_start : vnet->hdr_len);

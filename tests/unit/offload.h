@@ -16,12 +16,18 @@
 #include "frame/frame.h"
 #include "packets.h"
 
+/* What a sample asks for beside its partial checksum. */
+enum sample_kind { SAMPLE_PLAIN, SAMPLE_TSO, SAMPLE_USO, SAMPLE_UFO };
+
 struct sample {
+	enum sample_kind kind;
 	uint8_t bytes[FRAME_LENGTH_MAX];
 	uint32_t length;
 	struct virtio_net_hdr vnet;
 	bool six, tcp;
 	uint32_t network, transport, headers; /* offsets of IP, of TCP or UDP, of the payload */
+	uint32_t next_header;                 /* offset of the IPv6 field that names TCP or UDP */
+	uint32_t identification;              /* of its IPv6 fragments */
 	uint8_t pseudo[32];                   /* both addresses of the pseudo-header */
 };
 
@@ -60,9 +66,52 @@ static inline void reference_fill(uint8_t *bytes, uint32_t length, uint32_t star
 	packet_put16(bytes + start + offset, sum != 0 ? sum : 0xffff);
 }
 
+/* What is cut at once: fragments begin at multiples of 8 (RFC 791, 3.1). */
+static inline uint32_t reference_size(const struct sample *sample)
+{
+	uint32_t size = sample->vnet.gso_size;
+
+	return sample->kind == SAMPLE_UFO ? size / 8 * 8 : size;
+}
+
 /*
- * The packet number `index` that a TCP frame to be segmented stands for, into `to`, its checksum
- * filled or partial. Returns its length, 0 where there is none.
+ * The fragment number `index` of the sample's datagram (RFC 791, 3.2; RFC 8200, 4.5), the checksum
+ * of the whole datagram in the first of them. Returns its length, 0 where there is none.
+ */
+static inline uint32_t reference_fragment(const struct sample *sample, uint32_t index, uint8_t *to)
+{
+	static uint8_t whole[FRAME_LENGTH_MAX];
+	uint32_t payload = sample->length - sample->transport, size = reference_size(sample);
+	uint32_t done = index * size, part, more, at = sample->transport;
+	uint8_t *ip = to + sample->network;
+
+	if (done >= payload)
+		return 0;
+	part = payload - done < size ? payload - done : size;
+	more = done + part < payload;
+	memcpy(whole, sample->bytes, sample->length);
+	reference_fill(whole, sample->length, sample->transport, 6);
+	memcpy(to, whole, at);
+	if (sample->six) {
+		packet_put16(to + at, (uint32_t)to[sample->next_header] << 8);
+		packet_put16(to + at + 2, done | more);
+		memcpy(to + at + 4, &sample->identification, 4);
+		to[sample->next_header] = 44;
+		at += 8;
+		packet_put16(ip + 4, at + part - sample->network - 40);
+	} else {
+		packet_put16(ip + 2, at + part - sample->network);
+		packet_put16(ip + 6, done / 8 | more << 13);
+		packet_put16(ip + 10, 0);
+		packet_put16(ip + 10, ~reference_sum(0, ip, (ip[0] & 15) * 4u));
+	}
+	memcpy(to + at, whole + sample->transport + done, part);
+	return at + part;
+}
+
+/*
+ * The packet number `index` that a frame to be segmented stands for, into `to`, its checksum filled
+ * or partial. Returns its length, 0 where there is none.
  */
 static inline uint32_t reference_segment(const struct sample *sample, uint32_t index, bool filled,
 					 uint8_t *to)
@@ -71,6 +120,8 @@ static inline uint32_t reference_segment(const struct sample *sample, uint32_t i
 	uint32_t done = index * size, part, length, sum;
 	uint8_t *ip = to + sample->network, *tcp = to + sample->transport;
 
+	if (sample->kind == SAMPLE_UFO)
+		return reference_fragment(sample, index, to);
 	if (done >= payload)
 		return 0;
 	part = payload - done < size ? payload - done : size;
@@ -85,15 +136,19 @@ static inline uint32_t reference_segment(const struct sample *sample, uint32_t i
 		packet_put16(ip + 10, 0);
 		packet_put16(ip + 10, ~reference_sum(0, ip, (ip[0] & 15) * 4u));
 	}
-	packet_put32(tcp + 4, (get16(tcp + 4) << 16 | get16(tcp + 6)) + done);
-	if (done + part < payload)
-		tcp[13] &= 0xf6; /* FIN and PSH come last */
-	if (index > 0)
-		tcp[13] &= 0x7f; /* CWR comes first */
+	if (sample->tcp) {
+		packet_put32(tcp + 4, (get16(tcp + 4) << 16 | get16(tcp + 6)) + done);
+		if (done + part < payload)
+			tcp[13] &= 0xf6; /* FIN and PSH come last */
+		if (index > 0)
+			tcp[13] &= 0x7f; /* CWR comes first */
+	} else {
+		packet_put16(tcp + 4, length - sample->transport);
+	}
 	sum = reference_pseudo(sample, length - sample->transport);
-	packet_put16(tcp + 16, sum);
+	packet_put16(tcp + (sample->tcp ? 16 : 6), sum);
 	if (filled)
-		reference_fill(to, length, sample->transport, 16);
+		reference_fill(to, length, sample->transport, sample->tcp ? 16 : 6);
 	return length;
 }
 
@@ -124,6 +179,7 @@ static inline uint32_t sample_extensions(struct entropy *entropy, struct sample 
 		at += 8 + 8u * header[1];
 	}
 	*next = protocol;
+	sample->next_header = (uint32_t)(next - sample->bytes);
 	return at;
 }
 
@@ -171,27 +227,33 @@ static inline void sample_headers(struct entropy *entropy, struct sample *sample
 
 /*
  * A frame of a guest with a partial checksum: TCP or UDP, tags, options, extension headers, any
- * payload. `tso`: one that is to be segmented. Its vnet header passes vnet_check.
+ * payload. Its vnet header passes vnet_check.
  */
-static inline void sample_make(struct entropy *entropy, struct sample *sample, bool tso)
+static inline void sample_make(struct entropy *entropy, struct sample *sample,
+			       enum sample_kind kind)
 {
+	static const uint8_t types[] = { 0, VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_UDP_L4,
+					 VIRTIO_NET_HDR_GSO_UDP };
+	const bool gso = kind != SAMPLE_PLAIN;
 	uint32_t longest, payload, size, field;
 
 	memset(sample, 0, sizeof(*sample));
 	sample->six = entropy_chance(entropy, 2);
-	sample->tcp = tso || entropy_chance(entropy, 2);
+	sample->kind = kind;
+	sample->tcp = kind == SAMPLE_TSO || (!gso && entropy_chance(entropy, 2));
+	sample->identification = entropy_below(entropy, 0x7fffffff);
 	sample_headers(entropy, sample);
 	size = entropy_chance(entropy, 2) ? 48 + entropy_below(entropy, 300)
 					  : 48 + entropy_below(entropy, 9000);
-	longest = FRAME_LENGTH_MAX - sample->headers - (tso ? size : 0);
+	longest = FRAME_LENGTH_MAX - sample->headers - (gso ? size : 0);
 	payload = entropy_below(entropy, entropy_chance(entropy, 4) ? longest : 3000);
-	if (tso && entropy_chance(entropy, 2))
+	if (gso && entropy_chance(entropy, 2))
 		payload = payload / size * size + entropy_below(entropy, 2);
-	if (tso)
+	if (gso)
 		payload += size + 1;
-	if (tso && entropy_chance(entropy, 4))
+	if (gso && entropy_chance(entropy, 4))
 		payload -= payload % size; /* may leave one segment: never of a length of 0 */
-	if (tso && payload <= size)
+	if (gso && payload <= size)
 		payload = 2 * size;
 	if (payload > FRAME_LENGTH_MAX - sample->headers)
 		payload = FRAME_LENGTH_MAX - sample->headers;
@@ -201,16 +263,23 @@ static inline void sample_make(struct entropy *entropy, struct sample *sample, b
 	sample->vnet = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
 						.csum_start = (uint16_t)sample->transport,
 						.csum_offset = sample->tcp ? 16 : 6 };
-	if (tso) {
-		sample->vnet.gso_type = sample->six ? VIRTIO_NET_HDR_GSO_TCPV6
-						    : VIRTIO_NET_HDR_GSO_TCPV4;
-		if (entropy_chance(entropy, 3))
+	if (gso) {
+		sample->vnet.gso_type = types[kind];
+		if (sample->tcp && sample->six)
+			sample->vnet.gso_type = VIRTIO_NET_HDR_GSO_TCPV6;
+		if (sample->tcp && entropy_chance(entropy, 3))
 			sample->vnet.gso_type |= VIRTIO_NET_HDR_GSO_ECN;
 		sample->vnet.gso_size = (uint16_t)size;
 	}
 	field = sample->transport + sample->vnet.csum_offset;
 	packet_put16(sample->bytes + field,
 		     reference_pseudo(sample, sample->length - sample->transport));
+}
+
+/* Any kind of frame that is to be segmented. */
+static inline enum sample_kind sample_gso(struct entropy *entropy)
+{
+	return (enum sample_kind)(SAMPLE_TSO + entropy_below(entropy, 3));
 }
 
 /*

@@ -19,7 +19,7 @@ enum bit {
 	CSUM = 0, GUEST_CSUM = 1, LEGACY_GSO = 6, GUEST_TSO4 = 7, GUEST_TSO6 = 8, GUEST_ECN = 9,
 	GUEST_UFO = 10, HOST_TSO4 = 11, HOST_TSO6 = 12, HOST_ECN = 13, HOST_UFO = 14,
 	MRG_RXBUF = 15, MQ = 22, INDIRECT = 28, EVENT_IDX = 29, VERSION_1 = 32, PACKED = 34,
-	IN_ORDER = 35,
+	IN_ORDER = 35, GUEST_USO4 = 54, GUEST_USO6 = 55, HOST_USO = 56,
 };
 
 #define BIT(number) (1ull << (number))
@@ -39,15 +39,17 @@ static void what_a_driver_may_send(void **state)
 		{ BIT(CSUM) | BIT(HOST_TSO4) | BIT(HOST_ECN),
 		  NEEDS_CHECKSUM | NEEDS_TSO4 | NEEDS_ECN },
 		{ BIT(CSUM) | BIT(HOST_UFO), NEEDS_CHECKSUM | NEEDS_UFO },
+		{ BIT(CSUM) | BIT(HOST_USO), NEEDS_CHECKSUM | NEEDS_USO },
 		{ BIT(CSUM) | BIT(LEGACY_GSO),
 		  NEEDS_CHECKSUM | NEEDS_TSO4 | NEEDS_TSO6 | NEEDS_ECN },
 		/* Without checksums no segmentation. */
-		{ BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(HOST_ECN) | BIT(HOST_UFO) |
+		{ BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(HOST_ECN) | BIT(HOST_UFO) | BIT(HOST_USO) |
 		  BIT(LEGACY_GSO), 0 },
 		/* What it accepts says nothing of what it sends. */
 		{ BIT(GUEST_CSUM) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) | BIT(GUEST_UFO), 0 },
 		{ BIT(VERSION_1) | BIT(MRG_RXBUF) | BIT(EVENT_IDX) | BIT(MQ) | BIT(PACKED), 0 },
-		{ UINT64_MAX, NEEDS_ALL },
+		/* Never that it may vouch for its frames. */
+		{ UINT64_MAX, NEEDS_ALL & ~NEEDS_VALID },
 	};
 
 	(void)state;
@@ -57,14 +59,19 @@ static void what_a_driver_may_send(void **state)
 
 static void what_a_driver_accepts(void **state)
 {
-	static const struct row rows[] = {
+	static const uint8_t checksum = NEEDS_CHECKSUM | NEEDS_VALID;
+	const struct row rows[] = {
 		{ 0, 0 },
-		{ BIT(GUEST_CSUM), NEEDS_CHECKSUM },
-		{ BIT(GUEST_CSUM) | BIT(GUEST_TSO4), NEEDS_CHECKSUM | NEEDS_TSO4 },
-		{ BIT(GUEST_CSUM) | BIT(GUEST_TSO6), NEEDS_CHECKSUM | NEEDS_TSO6 },
+		{ BIT(GUEST_CSUM), checksum },
+		{ BIT(GUEST_CSUM) | BIT(GUEST_TSO4), checksum | NEEDS_TSO4 },
+		{ BIT(GUEST_CSUM) | BIT(GUEST_TSO6), checksum | NEEDS_TSO6 },
 		{ BIT(GUEST_CSUM) | BIT(GUEST_ECN) | BIT(GUEST_TSO6),
-		  NEEDS_CHECKSUM | NEEDS_TSO6 | NEEDS_ECN },
-		{ BIT(GUEST_CSUM) | BIT(GUEST_UFO), NEEDS_CHECKSUM | NEEDS_UFO },
+		  checksum | NEEDS_TSO6 | NEEDS_ECN },
+		{ BIT(GUEST_CSUM) | BIT(GUEST_UFO), checksum | NEEDS_UFO },
+		/* Both, as one frame need does for both. */
+		{ BIT(GUEST_CSUM) | BIT(GUEST_USO4), checksum },
+		{ BIT(GUEST_CSUM) | BIT(GUEST_USO6), checksum },
+		{ BIT(GUEST_CSUM) | BIT(GUEST_USO4) | BIT(GUEST_USO6), checksum | NEEDS_USO },
 		{ BIT(GUEST_TSO4) | BIT(GUEST_TSO6) | BIT(GUEST_ECN) | BIT(GUEST_UFO), 0 },
 		{ BIT(CSUM) | BIT(HOST_TSO4) | BIT(HOST_UFO) | BIT(LEGACY_GSO), 0 },
 		{ UINT64_MAX, NEEDS_ALL },
@@ -80,7 +87,8 @@ static void switches_take_bits_away(void **state)
 	static const uint64_t tso = BIT(LEGACY_GSO) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) |
 				    BIT(HOST_TSO4) | BIT(HOST_TSO6);
 	static const uint64_t ecn = BIT(GUEST_ECN) | BIT(HOST_ECN);
-	static const uint64_t ufo = BIT(GUEST_UFO) | BIT(HOST_UFO);
+	static const uint64_t ufo = BIT(GUEST_UFO) | BIT(HOST_UFO) | BIT(GUEST_USO4) |
+				    BIT(GUEST_USO6) | BIT(HOST_USO);
 	static const struct feature_switches on = { { true, true, true, true },
 						     true, true, true, true, true };
 	struct feature_switches off = on;

@@ -14,7 +14,8 @@
 #include "frame/vnet.h"
 #include "offload.h"
 
-static uint8_t buffer[FRAME_LENGTH_MAX], got[FRAME_LENGTH_MAX], expected[FRAME_LENGTH_MAX];
+static uint8_t buffer[FRAME_LENGTH_MAX], datagram[FRAME_LENGTH_MAX], got[FRAME_LENGTH_MAX];
+static uint8_t expected[FRAME_LENGTH_MAX];
 static struct sample sample;
 
 /* The next segment is the reference's number `index`, partial and then filled. */
@@ -27,13 +28,18 @@ static void check_segment(struct frame *segment, struct view *views, uint32_t in
 	assert_int_equal(frame_bytes(segment, got), length);
 	assert_memory_equal(got, expected, length);
 	assert_in_range(segment->view_count, 0, FRAME_VIEWS_MAX);
-	assert_int_equal(segment->needs, NEEDS_CHECKSUM);
 	assert_int_equal(segment->segments, 1);
 	assert_int_equal(segment->port, 77);
-	assert_int_equal(segment->vnet.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 	assert_int_equal(segment->vnet.gso_type, VIRTIO_NET_HDR_GSO_NONE);
 	assert_int_equal(segment->vnet.gso_size, 0);
 	assert_int_equal(segment->vnet.hdr_len, 0);
+	if (sample.kind == SAMPLE_UFO) {
+		assert_int_equal(segment->needs, 0);
+		assert_int_equal(segment->vnet.flags, 0);
+		return;
+	}
+	assert_int_equal(segment->needs, NEEDS_CHECKSUM);
+	assert_int_equal(segment->vnet.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 
 	checksum_fill(segment, segment, views, buffer);
 	reference_segment(&sample, index, true, expected);
@@ -52,14 +58,17 @@ static uint32_t check_sample(struct entropy *entropy, uint16_t most_views)
 	sample_to_frame(entropy, &sample, most_views, &frame, views);
 	assert_int_equal(vnet_check(&frame, NEEDS_ALL), 0);
 	frame.port = 77;
-	segment_begin(&segmenter, &frame);
+	segment_begin(&segmenter, &frame, datagram, sample.identification);
 	while (segment_next(&segmenter, &segment, parts)) {
 		view_count += segment.view_count;
 		check_segment(&segment, parts, count++);
 	}
 	assert_int_equal(reference_segment(&sample, count, false, expected), 0);
 	assert_int_equal(count, frame.segments);
-	assert_in_range(view_count, frame.view_count, frame.view_count + count);
+	if (sample.kind == SAMPLE_UFO) /* of the datagram's copy */
+		assert_int_equal(view_count, count);
+	else
+		assert_in_range(view_count, frame.view_count, frame.view_count + count);
 	assert_false(segment_next(&segmenter, &segment, parts));
 	sample_release(&frame);
 	return count;
@@ -67,18 +76,19 @@ static uint32_t check_sample(struct entropy *entropy, uint16_t most_views)
 
 static void random_frames(void **state)
 {
-	uint32_t segments = 0, kinds[2] = { 0 };
+	uint32_t segments = 0, kinds[4][2] = { 0 };
 	struct entropy entropy;
 
 	(void)state;
 	entropy_init(&entropy, 1, NULL, 0);
 	for (int i = 0; i < 3000; i++) {
-		sample_make(&entropy, &sample, true);
-		kinds[sample.six]++;
+		sample_make(&entropy, &sample, sample_gso(&entropy));
+		kinds[sample.kind][sample.six]++;
 		segments += check_sample(&entropy, i % 2 == 0 ? 20 : FRAME_VIEWS_MAX);
 	}
 	assert_true(segments > 20000);
-	assert_true(kinds[0] > 1000 && kinds[1] > 1000);
+	for (int kind = SAMPLE_TSO; kind <= SAMPLE_UFO; kind++)
+		assert_true(kinds[kind][0] > 300 && kinds[kind][1] > 300);
 }
 
 /* A frame without anything special: 10 segments. */
@@ -89,7 +99,7 @@ static void make_simple(bool six)
 	/* Some seed has neither tags nor options. */
 	for (uint64_t seed = 1;; seed++) {
 		entropy_init(&entropy, seed, NULL, 0);
-		sample_make(&entropy, &sample, true);
+		sample_make(&entropy, &sample, SAMPLE_TSO);
 		if (sample.six == six && sample.headers == (six ? 74u : 54u))
 			break;
 	}
@@ -183,7 +193,7 @@ static void payload_is_not_read(void **state)
 	sample_release(&frame);
 	views[0].address = nowhere;
 	assert_int_equal(vnet_check(&frame, NEEDS_ALL), 0);
-	segment_begin(&segmenter, &frame);
+	segment_begin(&segmenter, &frame, datagram, sample.identification);
 	while (segment_next(&segmenter, &segment, parts)) {
 		assert_int_equal(segment.view_count, 1);
 		assert_ptr_equal(parts[0].address, nowhere + at);
@@ -216,7 +226,7 @@ static void views_are_bounded(void **state)
 			views[i] = (struct view){ sample.bytes + FRAME_HEAD_MAX + i, 1 };
 		assert_int_equal(vnet_check(&frame, NEEDS_ALL), 0);
 		frame.port = 77;
-		segment_begin(&segmenter, &frame);
+		segment_begin(&segmenter, &frame, datagram, sample.identification);
 		for (count = 0; segment_next(&segmenter, &segment, parts); count++)
 			check_segment(&segment, parts, count);
 		assert_int_equal(count, frame.segments);

@@ -84,6 +84,33 @@ static void segmentation(void **state)
 	take(&frames[1], NEEDS_CHECKSUM | NEEDS_TSO6, 10, 74);
 	take(&frames[2], NEEDS_CHECKSUM | NEEDS_UFO, 10, 42);
 	take(&frames[3], NEEDS_CHECKSUM | NEEDS_UFO, 10, 62);
+	for (int i = 2; i < 4; i++) {
+		struct frame frame = frames[i];
+
+		frame.vnet.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+		take(&frame, NEEDS_CHECKSUM | NEEDS_USO, 10, i == 2 ? 42 : 62);
+	}
+}
+
+/* Fragments begin at multiples of 8 bytes. */
+static void sizes_of_fragments(void **state)
+{
+	(void)state;
+	for (uint16_t size = 48; size < 120; size++) {
+		struct frame frame = make(UDP4);
+		uint32_t cut = frame.length - 34;
+
+		frame.vnet.gso_size = size;
+		assert_int_equal(vnet_check(&frame, NEEDS_ALL), 0);
+		assert_int_equal(frame.vnet.gso_size, size / 8 * 8);
+		assert_int_equal(frame.segments, (cut + size / 8 * 8 - 1) / (size / 8 * 8));
+	}
+	for (uint16_t size = 1; size < 48; size++) {
+		struct frame frame = make(UDP4);
+
+		frame.vnet.gso_size = size;
+		refuse(&frame);
+	}
 }
 
 /* The type must be that of the frame, the other bits of the field nothing unknown. */
@@ -91,6 +118,7 @@ static void types(void **state)
 {
 	static const uint8_t values[] = { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6,
 					  VIRTIO_NET_HDR_GSO_UDP };
+	const uint8_t uso = VIRTIO_NET_HDR_GSO_UDP_L4;
 	static const int right[] = { 0, 1, 2, 2 };
 
 	(void)state;
@@ -101,7 +129,8 @@ static void types(void **state)
 			bool ecn = type & VIRTIO_NET_HDR_GSO_ECN;
 
 			frame.vnet.gso_type = (uint8_t)type;
-			if (plain == values[right[kind]] && (!ecn || kind <= TCP6))
+			if ((plain == values[right[kind]] && (!ecn || kind <= TCP6)) ||
+			    (type == uso && kind >= UDP4))
 				assert_int_equal(vnet_check(&frame, NEEDS_ALL), 0);
 			else
 				assert_int_equal(vnet_check(&frame, NEEDS_ALL), -EINVAL);
@@ -121,14 +150,17 @@ static void ecn(void **state)
 /* What the sender did not negotiate is refused, each bit by itself. */
 static void allowed(void **state)
 {
-	struct frame frames[] = { make_checksum(), make(TCP4), make(TCP6), make(UDP4), make(TCP4) };
+	struct frame frames[] = { make_checksum(), make(TCP4), make(TCP6), make(UDP4), make(TCP4),
+				  make(UDP6) };
 	static const uint8_t needs[] = { NEEDS_CHECKSUM, NEEDS_CHECKSUM | NEEDS_TSO4,
 					 NEEDS_CHECKSUM | NEEDS_TSO6, NEEDS_CHECKSUM | NEEDS_UFO,
-					 NEEDS_CHECKSUM | NEEDS_TSO4 | NEEDS_ECN };
+					 NEEDS_CHECKSUM | NEEDS_TSO4 | NEEDS_ECN,
+					 NEEDS_CHECKSUM | NEEDS_USO };
 
 	(void)state;
 	frames[4].vnet.gso_type |= VIRTIO_NET_HDR_GSO_ECN;
-	for (int i = 0; i < 5; i++) {
+	frames[5].vnet.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+	for (int i = 0; i < 6; i++) {
 		for (uint8_t may = 0; may <= NEEDS_ALL; may++) {
 			struct frame frame = frames[i];
 
@@ -138,18 +170,21 @@ static void allowed(void **state)
 	}
 }
 
-/* A guest may ask for a checksum; it may not say that data is valid, or anything else. */
+/* All may ask for a checksum; a guest may not say that data is valid, and nobody anything else. */
 static void flags(void **state)
 {
 	(void)state;
-	for (int value = 0; value < 256; value++) {
+	for (int value = 0; value < 512; value++) {
 		struct frame frame = make_checksum();
-		bool asks = value & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		bool is_guest = value & 256, asks = value & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		bool says = value & VIRTIO_NET_HDR_F_DATA_VALID && !asks && !is_guest;
+		uint8_t may = is_guest ? NEEDS_ALL & ~NEEDS_VALID : NEEDS_ALL;
 
 		frame.vnet.flags = (uint8_t)value;
-		assert_int_equal(vnet_check(&frame, NEEDS_ALL), 0);
-		assert_int_equal(frame.vnet.flags, asks ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0);
-		assert_int_equal(frame.needs, asks ? NEEDS_CHECKSUM : 0);
+		assert_int_equal(vnet_check(&frame, may), 0);
+		assert_int_equal(frame.vnet.flags, asks ? VIRTIO_NET_HDR_F_NEEDS_CSUM :
+						   says ? VIRTIO_NET_HDR_F_DATA_VALID : 0);
+		assert_int_equal(frame.needs, asks ? NEEDS_CHECKSUM : says ? NEEDS_VALID : 0);
 		assert_int_equal(frame.vnet.csum_start, asks ? 34 : 0);
 		assert_int_equal(frame.vnet.csum_offset, asks ? 16 : 0);
 		assert_int_equal(frame.vnet.gso_size, 0);
@@ -432,6 +467,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(segmentation),
+		cmocka_unit_test(sizes_of_fragments),
 		cmocka_unit_test(types),
 		cmocka_unit_test(ecn),
 		cmocka_unit_test(allowed),

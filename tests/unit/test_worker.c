@@ -162,6 +162,8 @@ static void offloads_cross_whole(void **state)
 
 static void a_guest_cannot_vouch_for_its_data(void **state)
 {
+	static const struct memory_config guest = { NEEDS_ALL & ~NEEDS_VALID, NEEDS_ALL,
+						    MEMORY_KEPT, false };
 	const struct virtio_net_hdr valid = { .flags = VIRTIO_NET_HDR_F_DATA_VALID,
 					      .csum_start = 7 };
 	const struct virtio_net_hdr noise = { .hdr_len = 1, .gso_size = 2, .csum_start = 3,
@@ -171,9 +173,38 @@ static void a_guest_cannot_vouch_for_its_data(void **state)
 
 	(void)state;
 	rig_learn_hosts(rig);
+	memory_port_free(rig->ports[0]);
+	rig->ports[0] = memory_port_new("p0", 0, 1, 1, &guest);
+	assert_non_null(rig->ports[0]);
+	rig->snapshot->ports[0].port = rig->ports[0];
 	assert_memory_equal(&send_with_header(rig, &valid, 1000)->vnet, &none, sizeof(none));
 	/* And what means nothing in a plain header is not passed on either. */
 	assert_memory_equal(&send_with_header(rig, &noise, 1000)->vnet, &none, sizeof(none));
+	rig_free(rig);
+}
+
+/* The host's kernel and devices may; who did not ask for the mark does not get it. */
+static void others_can_vouch(void **state)
+{
+	static const struct virtio_net_hdr valid = { .flags = VIRTIO_NET_HDR_F_DATA_VALID,
+						     .csum_start = 7, .hdr_len = 1 };
+	const struct virtio_net_hdr marked = { .flags = VIRTIO_NET_HDR_F_DATA_VALID };
+	struct rig *rig = rig_new(2, 1);
+	const struct memory_frame *sent;
+
+	(void)state;
+	rig_learn_hosts(rig);
+	sent = send_with_header(rig, &valid, 1000);
+	assert_memory_equal(&sent->vnet, &marked, sizeof(marked));
+	assert_int_equal(sent->needs, NEEDS_VALID);
+	memory_forget(rig->ports[1], 0);
+	memory_connect(rig->ports[1], (const uint16_t[]){ 0 }, 1, NEEDS_ALL & ~NEEDS_VALID);
+	sent = send_with_header(rig, &valid, 1000);
+	assert_true(vnet_is_plain(&sent->vnet));
+	assert_int_equal(sent->needs, 0);
+	assert_int_equal(sent->length, 1000);
+	assert_memory_equal(sent->bytes, rig->bytes, 1000);
+	rig_check_ledgers(rig);
 	rig_free(rig);
 }
 
@@ -702,6 +733,7 @@ int main(void)
 		cmocka_unit_test(bursts_are_bounded),
 		cmocka_unit_test(offloads_cross_whole),
 		cmocka_unit_test(a_guest_cannot_vouch_for_its_data),
+		cmocka_unit_test(others_can_vouch),
 		cmocka_unit_test(bad_offloads_are_dropped),
 		cmocka_unit_test(unnegotiated_offloads),
 		cmocka_unit_test(drops_of_the_port_keep_their_reason),
