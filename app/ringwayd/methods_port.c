@@ -85,6 +85,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 	json_object_set_new(*result, "queues", json_integer(port->model->queues));
 	json_object_set_new(*result, "enabled", json_boolean(settings->enabled));
 	json_object_set_new(*result, "mtu", json_integer(settings->mtu));
+	json_object_set_new(*result, "retry", json_integer(settings->retry));
 	if (port->state != PORT_OPEN)
 		return 0;
 	json_object_set_new(*result, "limits", limits_to_json(port->port));

@@ -111,13 +111,16 @@ static const struct param common_params[] = {
 	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart; an "
 		  "interface gets this MTU, or keeps its own where none is given" },
 	{ "limits", PARAM_OBJECT, .fields = limits_params, .help = "rates the port is held to" },
+	{ "retry", PARAM_UINT, PARAM_AT(struct port_common, settings.retry),
+	  .max = PORT_RETRY_MAX, .initial = "0",
+	  .help = "microseconds that a worker tries again when the port takes no more frames; all "
+		  "that it does waits meanwhile" },
 	{ "labels", PARAM_JSON, PARAM_AT(struct port_common, labels), .json_kind = JSON_OBJECT,
 	  .check = check_labels, .schema = describe_labels,
 	  .help = "the operator's own words, shown in lists" },
 	{ "guard", PARAM_LATER }, { "allowed", PARAM_LATER }, { "vlan", PARAM_LATER },
 	{ "isolated", PARAM_LATER }, { "learning", PARAM_LATER }, { "flood", PARAM_LATER },
 	{ "storm", PARAM_LATER }, { "max_addresses", PARAM_LATER }, { "link_local", PARAM_LATER },
-	{ "retry", PARAM_LATER },
 	{ NULL }
 };
 

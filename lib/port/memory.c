@@ -30,7 +30,7 @@ struct memory_queue {
 	struct memory_counts counts;
 	int fd; /* an eventfd; -1: the queue cannot tell of frames */
 	bool armed;
-	uint32_t room;
+	uint32_t room, busy;
 	bool connected;
 };
 
@@ -319,6 +319,10 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 		unlock(queue->port);
 		return -ENOTCONN;
 	}
+	if (own->busy > 0) {
+		own->busy--;
+		count = 0;
+	}
 	for (uint16_t i = 0; i < count && own->room > 0; i++) {
 		struct item *item;
 
@@ -421,6 +425,12 @@ void memory_connect(struct port *port, const uint16_t *queues, uint16_t count, u
 void memory_set_room(struct port *port, uint16_t queue, uint32_t frames)
 {
 	lock_queue(port, queue)->room = frames;
+	unlock(port);
+}
+
+void memory_set_busy(struct port *port, uint16_t queue, uint32_t bursts)
+{
+	lock_queue(port, queue)->busy = bursts;
 	unlock(port);
 }
 

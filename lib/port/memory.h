@@ -73,6 +73,9 @@ void memory_connect(struct port *port, const uint16_t *queues, uint16_t count, u
 /* How many more frames a queue takes before it is full; UINT32_MAX: it never is. */
 void memory_set_room(struct port *port, uint16_t queue, uint32_t frames);
 
+/* The next so many calls of ops->tx_burst find a full queue. */
+void memory_set_busy(struct port *port, uint16_t queue, uint32_t bursts);
+
 /* Longer frames than this are refused as too long. */
 void memory_set_longest(struct port *port, uint32_t length);
 

@@ -33,6 +33,9 @@
 #define PORT_MTU_MIN 68 /* RFC 791 */
 #define PORT_MTU_MAX 65535
 
+/* The most of port_settings.retry: what a worker may stand still for the others, now and then. */
+#define PORT_RETRY_MAX 1000
+
 struct port;
 struct port_queue;
 
@@ -49,6 +52,7 @@ struct tx_counters {
 	uint64_t bytes;
 	uint64_t segments;
 	uint64_t notifications;
+	uint64_t retries; /* of tx_burst, for frames that had found no room */
 	uint64_t dropped[DROP_COUNT];
 };
 
@@ -90,6 +94,7 @@ struct port_settings {
 	struct param_mac mac;  /* the address that lives behind the port */
 	uint32_t mtu;          /* PORT_MTU_MIN to PORT_MTU_MAX, enforced towards the port */
 	struct port_limits ingress;
+	uint32_t retry;        /* us that a burst may wait for room: worker/egress.h */
 };
 
 /* fault: NULL for success; valid during the call. */
@@ -224,7 +229,8 @@ struct port_ops {
 
 	/*
 	 * Tells the other side about what was released or sent, if it asked for that. Called once a
-	 * burst and queue, behind a full fence. Returns whether it was told. NULL: nothing to tell.
+	 * burst and queue, and before a retry, behind a full fence. Returns whether it was told.
+	 * NULL: nothing to tell.
 	 */
 	bool (*notify)(struct port_queue *queue, enum port_direction direction);
 };

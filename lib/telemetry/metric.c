@@ -42,6 +42,8 @@ const struct metric metric_tx[] = {
 		"that these frames stand for"),
 	COUNTER("tx_notifications", struct tx_counters, notifications, "interrupts",
 		"that told the port of frames"),
+	COUNTER("tx_retries", struct tx_counters, retries, "times",
+		"that frames were tried again which had found no room"),
 	{ "tx_dropped", METRIC_DROPS, offsetof(struct tx_counters, dropped), "frames",
 	  "meant for the port and dropped, by reason" },
 	{ NULL }

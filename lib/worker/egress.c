@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include <rte_branch_prediction.h>
+#include <rte_cycles.h>
+#include <rte_pause.h>
 #include <rte_random.h>
 
 #include "frame/checksum.h"
@@ -35,10 +37,13 @@ static void count_drops(struct tx_counters *counters, enum drop reason, uint64_t
 #define SEGMENTS_MAX 8192
 
 struct outgoing {
+	struct worker *worker;
+	const struct snapshot_port *to;
 	struct port_queue *queue;
 	struct tx_counters *counters;
 	uint32_t accepts; /* enum frame_needs of the receiver */
 	uint32_t segments; /* cut of this burst's frames, for all queues */
+	uint64_t full_since; /* when one of them first found no room, TSC; 0: it has not happened */
 	bool reached;     /* there was a receiver */
 	bool full;        /* and the last batch did not find room */
 	uint16_t count;
@@ -50,33 +55,81 @@ struct outgoing {
 	uint8_t bytes[OUTGOING_BYTES];
 };
 
-struct outgoing *outgoing_new(void)
+struct outgoing *outgoing_new(struct worker *worker)
 {
 	struct outgoing *outgoing = aligned_alloc(64, (sizeof(*outgoing) + 63) / 64 * 64);
 
-	if (outgoing != NULL)
-		memset(outgoing, 0, sizeof(*outgoing));
+	if (outgoing == NULL)
+		return NULL;
+	memset(outgoing, 0, sizeof(*outgoing));
+	outgoing->worker = worker;
 	return outgoing;
 }
 
-/* Returns how many found no room, or -ENOTCONN. */
-static int send_frames(struct port_queue *queue, struct tx_counters *counters,
-		       struct frame *const *frames, uint16_t count)
+/* Counts all but those that found no room. Returns how many these are, or -ENOTCONN. */
+static inline int try_frames(struct port_queue *queue, struct tx_counters *counters,
+			     struct frame *const *frames, uint16_t count)
 {
 	struct tx_outcome outcome = { 0 };
-	uint16_t left;
 
 	if (unlikely(queue->ops->tx_burst(queue, frames, count, &outcome) != 0)) {
 		count_drops(counters, DROP_NOT_CONNECTED, count);
 		return -ENOTCONN;
 	}
-	left = (uint16_t)(count - outcome.packets - outcome.too_long - outcome.refused);
 	counter_add(&counters->packets, outcome.packets);
 	counter_add(&counters->bytes, outcome.bytes);
 	counter_add(&counters->segments, outcome.segments);
 	count_drops(counters, DROP_TOO_LONG, outcome.too_long);
 	count_drops(counters, DROP_DEVICE, outcome.refused);
-	count_drops(counters, DROP_RING_FULL, left);
+	return count - outcome.packets - outcome.too_long - outcome.refused;
+}
+
+/*
+ * Tries frames again that found no room, until all have or the time is over. The receiver may be
+ * asleep and not know yet of what lies in its ring. Returns as try_frames does.
+ */
+static __rte_noinline int retry(struct worker *worker, const struct snapshot_port *to,
+				struct port_queue *queue, struct frame *const *frames, int left)
+{
+	struct outgoing *outgoing = worker->outgoing;
+	struct tx_counters *counters = &queue->counters[worker->index].tx;
+	uint64_t now = rte_get_tsc_cycles(), until;
+	bool untold = true;
+
+	if (outgoing->full_since == 0)
+		outgoing->full_since = now;
+	until = outgoing->full_since + to->retry * worker->cycles_per_us;
+	while (left > 0 && now < until) {
+		int before = left;
+
+		if (untold) {
+			worker->notices[worker->notice_count++] =
+				(struct notice){ queue, PORT_TX };
+			worker_notify(worker);
+		}
+		rte_pause();
+		counter_add(&counters->retries, 1);
+		left = try_frames(queue, counters, frames, (uint16_t)left);
+		frames += before - left;
+		untold = left < before;
+		now = rte_get_tsc_cycles();
+	}
+	return left;
+}
+
+/* Returns how many found no room, or -ENOTCONN. */
+static inline int send_frames(struct worker *worker, const struct snapshot_port *to,
+			      struct port_queue *queue, struct frame *const *frames, uint16_t count)
+{
+	struct tx_counters *counters = &queue->counters[worker->index].tx;
+	int left = try_frames(queue, counters, frames, count);
+
+	if (unlikely(left > 0)) {
+		if (to->retry > 0)
+			left = retry(worker, to, queue, frames + count - left, left);
+		if (left > 0)
+			count_drops(counters, DROP_RING_FULL, (uint64_t)left);
+	}
 	return left;
 }
 
@@ -88,7 +141,8 @@ static void flush(struct outgoing *outgoing)
 
 	if (outgoing->count == 0)
 		return;
-	left = send_frames(outgoing->queue, outgoing->counters, outgoing->frames, outgoing->count);
+	left = send_frames(outgoing->worker, outgoing->to, outgoing->queue, outgoing->frames,
+			   outgoing->count);
 	outgoing->reached |= left >= 0;
 	outgoing->full = left > 0;
 	outgoing->count = 0;
@@ -269,8 +323,9 @@ static void transmit(struct worker *worker, const struct snapshot_port *to,
 
 	counter_add(&counters->offered, count);
 	if (likely(can_go(frames, count, accepts, to->max_length))) {
-		reached = send_frames(queue, counters, frames, count) >= 0;
+		reached = send_frames(worker, to, queue, frames, count) >= 0;
 	} else {
+		worker->outgoing->to = to;
 		worker->outgoing->queue = queue;
 		worker->outgoing->counters = counters;
 		worker->outgoing->accepts = accepts;
@@ -329,6 +384,7 @@ void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 	struct forward *forward = &worker->forward;
 
 	worker->outgoing->segments = 0;
+	worker->outgoing->full_since = 0;
 	for (uint16_t i = 0; i < forward->staged_count; i++) {
 		const struct snapshot_port *to = &snapshot->ports[forward->staged[i]];
 		struct port *port = to->port;

@@ -9,13 +9,18 @@
  * batches of at most BURST_MAX; what is left of a frame when the ring is full is not cut any more,
  * and a burst is not cut into more than 8,192 segments in all: the frames behind them are dropped
  * as `no_buffer`.
+ *
+ * Frames that find no room are dropped as `ring_full`, unless the port has a `retry`: then the
+ * receiver is told at once of what it has got and asked again. The time counts from the first full
+ * ring of the burst, whatever port it was, so that a burst to many slow ones waits no longer than
+ * the longest of their times.
  */
 #pragma once
 
 #include "worker/worker.h"
 
 /* A worker's memory for adapted frames, for free(); NULL without memory. Control thread. */
-struct outgoing *outgoing_new(void);
+struct outgoing *outgoing_new(struct worker *worker);
 
 /* Empties all stages of the worker's last forward_burst. Adds to worker->notices. Worker. */
 void egress_burst(struct worker *worker, const struct snapshot *snapshot);

@@ -59,6 +59,7 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 		snapshot->ports[i] = (struct snapshot_port){
 			.port = ports[i],
 			.max_length = port_mtu(ports[i]) + ETHERNET_HEADER,
+			.retry = ports[i]->settings.retry,
 			.enabled = ports[i]->settings.enabled,
 			.paused_by_limit = ports[i]->settings.ingress.excess == EXCESS_PAUSE,
 		};

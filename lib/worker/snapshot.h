@@ -30,6 +30,7 @@ struct snapshot_worker {
 struct snapshot_port {
 	struct port *port;    /* NULL: the number is free */
 	uint32_t max_length;  /* of an untagged frame to it: MTU and Ethernet header */
+	uint32_t retry;       /* us */
 	bool enabled;
 	bool paused_by_limit; /* ingress: what is over the limit waits (EXCESS_PAUSE) */
 };

@@ -54,7 +54,7 @@ struct worker *worker_new(uint16_t index, uint16_t cpu, enum worker_idle idle, u
 	worker->forward.staged = calloc(ports, sizeof(*worker->forward.staged));
 	worker->forward.stages = calloc(ports, sizeof(*worker->forward.stages));
 	worker->likely = calloc(ports, sizeof(*worker->likely));
-	worker->outgoing = outgoing_new();
+	worker->outgoing = outgoing_new(worker);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	worker->epoll = -1;
 	if (worker->wake_fd < 0 || worker->burst == NULL ||

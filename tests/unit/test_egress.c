@@ -391,6 +391,113 @@ static void floods_tell_everybody(void **state)
 	rig_free(rig);
 }
 
+/* ---- retries ---- */
+
+/* A clock on which microseconds take hours, or no time at all. */
+#define SLOW_CLOCK (1ull << 40)
+#define STOPPED_CLOCK 0
+
+static void retries_until_there_is_room(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+
+	(void)state;
+	rig->worker->cycles_per_us = SLOW_CLOCK;
+	rig->snapshot->ports[0].retry = 1;
+	memory_set_busy(rig->ports[0], 0, 5);
+	send_marked(rig, 0, 'a', 60);
+	send_marked(rig, 0, 'b', 60);
+	send_burst(rig);
+	check_marks(rig, 0, "ab");
+	assert_int_equal(counters_of(rig, 0).retries, 5);
+	assert_int_equal(counters_of(rig, 0).packets, 2);
+	assert_int_equal(rig_dropped(counters_of(rig, 0).dropped), 0);
+	/* It was told of what it had before the first retry, and is to be told of the rest. */
+	assert_int_equal(memory_counts(rig->ports[0], 0).notified[PORT_TX], 1);
+	assert_int_equal(rig->worker->notice_count, 1);
+	rig_free(rig);
+}
+
+static void no_retry_unless_asked_for(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+
+	(void)state;
+	rig->worker->cycles_per_us = SLOW_CLOCK;
+	memory_set_busy(rig->ports[0], 0, 1);
+	send_marked(rig, 0, 'a', 60);
+	send_burst(rig);
+	check_marks(rig, 0, "");
+	assert_int_equal(counters_of(rig, 0).retries, 0);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_RING_FULL], 1);
+	/* Nor when the time is over at once. */
+	rig->worker->cycles_per_us = STOPPED_CLOCK;
+	rig->snapshot->ports[0].retry = 1000;
+	memory_set_busy(rig->ports[0], 0, 1);
+	send_marked(rig, 0, 'a', 60);
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).retries, 0);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_RING_FULL], 2);
+	rig_free(rig);
+}
+
+/* Several receivers that take nothing more cost a burst one time, not one each. */
+static void retries_end(void **state)
+{
+	struct rig *rig = rig_new(3, 1);
+	struct tx_counters first;
+
+	(void)state;
+	for (uint16_t port = 0; port < 3; port++) {
+		rig->snapshot->ports[port].retry = port < 2 ? 500 : 0;
+		memory_set_room(rig->ports[port], 0, 1);
+		send_marked(rig, port, 'a', 60);
+		send_marked(rig, port, 'b', 60);
+		send_marked(rig, port, 'c', 60);
+	}
+	rig->worker->cycles_per_us = 1000;
+	send_burst(rig);
+	for (uint16_t port = 0; port < 3; port++) {
+		check_marks(rig, port, "a");
+		assert_int_equal(counters_of(rig, port).dropped[DROP_RING_FULL], 2);
+	}
+	first = counters_of(rig, 0);
+	assert_true(first.retries > 0);
+	assert_int_equal(counters_of(rig, 1).retries, 0);
+	assert_int_equal(counters_of(rig, 2).retries, 0);
+	/* The next burst has a time of its own. */
+	send_marked(rig, 1, 'd', 60);
+	send_burst(rig);
+	assert_true(counters_of(rig, 1).retries > 0);
+	assert_int_equal(counters_of(rig, 1).dropped[DROP_RING_FULL], 3);
+	rig_free(rig);
+}
+
+/* Frames that are too long, or are taken one by one, are counted once. */
+static void retries_count_each_frame_once(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+	struct tx_counters counters;
+
+	(void)state;
+	rig->worker->cycles_per_us = SLOW_CLOCK;
+	rig->snapshot->ports[0].retry = 1;
+	memory_set_longest(rig->ports[0], 100);
+	memory_set_busy(rig->ports[0], 0, 1);
+	send_marked(rig, 0, 'a', 101);
+	send_marked(rig, 0, 'b', 60);
+	send_marked(rig, 0, 'c', 101);
+	send_burst(rig);
+	counters = counters_of(rig, 0);
+	check_marks(rig, 0, "b");
+	assert_int_equal(counters.offered, 3);
+	assert_int_equal(counters.retries, 1);
+	assert_int_equal(counters.bytes, 60);
+	assert_int_equal(counters.dropped[DROP_TOO_LONG], 2);
+	assert_int_equal(counters.dropped[DROP_RING_FULL], 0);
+	rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -406,6 +513,10 @@ int main(void)
 		cmocka_unit_test(a_full_queue_is_alone),
 		cmocka_unit_test(each_queue_is_told_once_a_burst),
 		cmocka_unit_test(floods_tell_everybody),
+		cmocka_unit_test(retries_until_there_is_room),
+		cmocka_unit_test(no_retry_unless_asked_for),
+		cmocka_unit_test(retries_end),
+		cmocka_unit_test(retries_count_each_frame_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -353,6 +353,34 @@ static void ring_full_while_cutting(void **state)
 	}
 }
 
+/* With a retry nothing is lost, and what is cut is cut once. */
+static void retries_while_cutting(void **state)
+{
+	static const uint16_t only[] = { 0 };
+	struct rig *rig = rig_new(1, 1);
+	struct entropy entropy;
+	uint8_t needs[SAMPLES];
+	uint32_t index = 0;
+
+	(void)state;
+	entropy_init(&entropy, 11, NULL, 0);
+	rig->worker->cycles_per_us = 1ull << 40;
+	rig->snapshot->ports[0].retry = 1;
+	memory_connect(rig->ports[0], only, 1, 0);
+	for (unsigned int i = 0; i < SAMPLES; i++) {
+		sample_make(&entropy, &samples[i], (enum sample_kind)(i % 4));
+		needs[i] = send_sample(rig, &entropy, i)->needs;
+	}
+	memory_set_busy(rig->ports[0], 0, 3);
+	send_samples(rig);
+	for (unsigned int i = 0; i < SAMPLES; i++)
+		index = check_arrived(rig, 0, 0, index, &samples[i], needs[i], 0);
+	assert_int_equal(counters_of(rig, 0).packets, index);
+	assert_int_equal(counters_of(rig, 0).retries, 3);
+	assert_int_equal(rig_dropped(counters_of(rig, 0).dropped), 0);
+	rig_free(rig);
+}
+
 static void connection_is_lost_while_cutting(void **state)
 {
 	static const uint16_t queues[] = { 0, 1 };
@@ -521,6 +549,7 @@ int main(void)
 		cmocka_unit_test(dhcp_is_filled_for_everybody),
 		cmocka_unit_test(many_views),
 		cmocka_unit_test(ring_full_while_cutting),
+		cmocka_unit_test(retries_while_cutting),
 		cmocka_unit_test(connection_is_lost_while_cutting),
 		cmocka_unit_test(segments_that_are_too_long),
 		cmocka_unit_test(a_burst_is_not_cut_without_end),

@@ -388,7 +388,7 @@ static const struct refusal refusals[] = {
 	  "port vm1", "limits.ingress.packets", NULL, NULL },
 	LATER("guard"), LATER("allowed"),
 	LATER("vlan"), LATER("isolated"), LATER("learning"), LATER("flood"), LATER("storm"),
-	LATER("max_addresses"), LATER("link_local"), LATER("retry"),
+	LATER("max_addresses"), LATER("link_local"),
 	/* ports: those of the type */
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user'}]}", "socket", "port vm1", "socket",
 	  NULL, NULL },
