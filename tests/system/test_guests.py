@@ -17,7 +17,7 @@ import pytest
 
 from frontend import (F, GSO_TCPV4, GUEST_OFFLOADS, HOST_OFFLOADS, LINUX, NEEDS_CSUM, NO_OFFLOAD, PLAIN,
                       Guest, Msg, Vhost, ethernet, until)
-from harness import Daemon, Workdir, assert_ledgers, vhost_port, wait_stable
+from harness import Daemon, RpcError, Workdir, assert_ledgers, vhost_port, wait_stable
 from test_protocol import (PARTIAL, Drops, carry, checksum, frame_of, payload, plug, plugged, switch, teach,
                            transport, tso)
 
@@ -403,6 +403,44 @@ def test_a_vmm_is_silent_at_any_point(switch, plug):
         slow.post(10)
         carry(slow, a)
     switch.wait_port("vm1", "down")
+
+
+def test_a_full_ring_is_tried_again(switch, plug):
+    """With a retry a receiver with few buffers has time to give new ones; without, it has none."""
+    a, b = plug(1), plug(2, posted=4)
+    teach(switch, a, b)
+    frames = [frame_of(60, a, b, n) for n in range(8)]
+
+    def burst():
+        """Eight frames at once. Returns how many of them were dropped, and what was counted."""
+        before, watch = switch.counters("vm2"), Drops(switch, b)
+        for frame in frames:
+            a.send(frame, publish=False)
+        a.rings[1].publish()
+        for _ in range(4):
+            b.receive()
+        a.flush()
+        dropped = watch.since()
+        assert set(dropped) <= {"tx.ring_full"}
+        assert len(b.drain()) == 4 - dropped.get("tx.ring_full", 0)
+        return dropped, switch.counters("vm2")["tx_retries"] - before["tx_retries"]
+
+    assert burst() == ({"tx.ring_full": 4}, 0)
+    assert switch.rpc("port.set", name="vm2", retry=1000)["reopened"] is False
+    try:
+        assert switch.port("vm2")["retry"] == 1000
+        # How fast this guest is depends on the machine: once in a while it is fast enough.
+        for _ in range(200):
+            dropped, retries = burst()
+            assert retries > 0
+            if not dropped:
+                break
+        assert not dropped
+    finally:
+        switch.rpc("port.set", name="vm2", retry=None)
+    assert burst() == ({"tx.ring_full": 4}, 0)
+    with pytest.raises(RpcError, match="retry"):
+        switch.rpc("port.set", name="vm2", retry=1001)
 
 
 def test_a_guest_falls_silent(switch, plug):
