@@ -74,8 +74,8 @@ sh tests/system/guest/build.sh build/guest || give_up "the test guest could not 
 run_suites build || give_up "meson left no results"
 
 if [ "${1-}" = full ]; then
-    FULL=1 run_suites build --timeout-multiplier 8 system_protocol system_faults system_testpmd ||
-        give_up "meson left no results"
+    FULL=1 run_suites build --timeout-multiplier 8 system_protocol system_faults system_testpmd \
+        system_gso || give_up "meson left no results"
     CC=clang build build-sanitize -Db_sanitize=address,undefined -Db_lundef=false \
         --buildtype=debugoptimized || give_up "the build with sanitizers failed"
     run_suites build-sanitize --suite unit --suite fuzz || give_up "meson left no results"
