@@ -27,7 +27,7 @@
 /* Of IPv6: each fragment has it beyond the headers of the frame. */
 #define FRAGMENT_HEADER 8
 
-/* What all packets of a frame have in common of these three. */
+/* What a frame is cut into. */
 enum segment_kind { SEGMENT_TCP, SEGMENT_UDP, SEGMENT_FRAGMENT };
 
 struct segmenter {
