@@ -256,13 +256,17 @@ static void publish(struct port *port)
 	const uint32_t active = tap->wish.config.active_queues;
 	uint16_t count = active != 0 ? (uint16_t)active : port->queue_count;
 	uint16_t queues[PORT_QUEUES_MAX];
+	uint32_t accepts = 0;
 
 	for (uint16_t i = 0; i < port->queue_count; i++) {
 		queues[i] = i;
 		__atomic_store_n(&tap->queues[i].active, i < count, __ATOMIC_RELAXED);
 	}
-	port_set_tx(port, queues, count,
-		    tap->facts.header > 0 ? offload_needs(&tap->wish.config.offloads) : 0);
+	if (tap->facts.header > 0)
+		accepts = offload_needs(&tap->wish.config.offloads);
+	if (tap->facts.uso)
+		accepts |= NEEDS_USO;
+	port_set_tx(port, queues, count, accepts);
 }
 
 static int open_device(struct port *port, struct error *err)

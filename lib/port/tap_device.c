@@ -21,6 +21,9 @@
 #define TAP_MTU_MAX 65521
 #define SCRIPT_SECONDS 10
 
+/* USO over IPv4 and IPv6, which go together; from Linux 6.2 on. */
+#define TUN_F_USO (0x20u | 0x40u)
+
 bool tap_device_is_there(int fd, char name[IFNAMSIZ])
 {
 	struct ifreq request = { .ifr_flags = 0 };
@@ -41,23 +44,28 @@ static int enter_namespace(int fd)
 
 /* ---- what can change on open queues ---- */
 
-static int set_offloads(int fd, const struct offload_switches *offloads, bool header)
+/* Of large UDP frames each kernel knows another kind: the most that it takes. */
+static int set_offloads(int fd, const struct offload_switches *offloads, struct tap_facts *facts)
 {
+	const unsigned int udp[] = { TUN_F_UFO | TUN_F_USO, TUN_F_UFO, 0 };
 	unsigned long flags = 0;
+	size_t i;
 
-	if (!header)
+	facts->uso = false;
+	if (facts->header == 0 || !offloads->checksum)
 		return ioctl(fd, TUNSETOFFLOAD, 0ul) == 0 ? 0 : -errno;
-	if (offloads->checksum)
-		flags |= TUN_F_CSUM;
-	if (offloads->checksum && offloads->tso)
+	flags = TUN_F_CSUM;
+	if (offloads->tso)
 		flags |= TUN_F_TSO4 | TUN_F_TSO6;
-	if (offloads->checksum && offloads->tso && offloads->ecn)
+	if (offloads->tso && offloads->ecn)
 		flags |= TUN_F_TSO_ECN;
-	/* Not every kernel knows of it. */
-	if (offloads->checksum && offloads->ufo &&
-	    ioctl(fd, TUNSETOFFLOAD, flags | TUN_F_UFO) == 0)
+	for (i = offloads->ufo ? 0 : 2; i < 3; i++) {
+		if (ioctl(fd, TUNSETOFFLOAD, flags | udp[i]) != 0)
+			continue;
+		facts->uso = i == 0;
 		return 0;
-	return ioctl(fd, TUNSETOFFLOAD, flags) == 0 ? 0 : -errno;
+	}
+	return -errno;
 }
 
 /* Opens the pinned program. Returns its descriptor, or -errno with err filled. */
@@ -103,7 +111,7 @@ static int set_active(int fd, bool active)
 }
 
 static int change_queues(const struct tap_wish *wish, const int *fds, uint16_t count,
-			 const struct tap_facts *facts, struct error *err)
+			 struct tap_facts *facts, struct error *err)
 {
 	const struct tap_config *config = &wish->config;
 	const uint32_t active = config->active_queues != 0 ? config->active_queues : count;
@@ -120,7 +128,7 @@ static int change_queues(const struct tap_wish *wish, const int *fds, uint16_t c
 		if (ioctl(fds[i], TUNSETSNDBUF, &sndbuf) != 0)
 			result = interface_refuse(facts->interface, "the send buffer", "sndbuf",
 						  errno, err);
-		if (set_offloads(fds[i], &config->offloads, facts->header > 0) != 0)
+		if (set_offloads(fds[i], &config->offloads, facts) != 0)
 			result = interface_refuse(facts->interface, "the offloads", "offloads",
 						  errno, err);
 	}
@@ -130,7 +138,7 @@ static int change_queues(const struct tap_wish *wish, const int *fds, uint16_t c
 }
 
 int tap_device_change(const struct tap_wish *wish, const int *fds, uint16_t count,
-		      const struct tap_facts *facts, struct error *err)
+		      struct tap_facts *facts, struct error *err)
 {
 	int result = change_queues(wish, fds, count, facts, err);
 	char name[IFNAMSIZ];

@@ -30,6 +30,7 @@ struct tap_facts {
 	const char *origin;       /* "made", "taken over", "descriptors", "helper" */
 	struct interface_facts found;
 	uint32_t header;          /* bytes of the offload header before each frame: 0, 10, 12 */
+	bool uso;                 /* the kernel knows of USO, and `offloads` has it on */
 	bool swap;                /* its fields have the other byte order than this host */
 };
 
@@ -47,10 +48,10 @@ void tap_device_close(const struct tap_wish *wish, int *fds, uint16_t count);
 
 /*
  * Changes what can change on open queues: offloads, sndbuf, steering, which queues are active, MTU
- * and MAC. Returns 0, or -errno with err filled, the rest being done all the same.
+ * and MAC; *facts follow. Returns 0, or -errno with err filled, the rest being done all the same.
  */
 int tap_device_change(const struct tap_wish *wish, const int *fds, uint16_t count,
-		      const struct tap_facts *facts, struct error *err);
+		      struct tap_facts *facts, struct error *err);
 
 /* Would tap_device_change find what it needs? Returns 0, or -errno with err filled. */
 int tap_device_check(const struct tap_config *config, uint32_t mtu, struct error *err);

@@ -440,6 +440,37 @@ def test_vnet_headers():
         assert place.daemon.counters("a")["rx_segments"] > 2 * place.daemon.counters("a")["rx_packets"]
 
 
+UDP_SEGMENT = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(17, 103, 1000)
+for n in range(20): s.sendto(bytes(30000), ("10.7.0.2", 9))
+"""
+
+
+@pytest.mark.parametrize("a, b", [({}, {}), ({}, OFF), (OFF, {})], ids=["on-on", "on-off", "off-on"])
+def test_datagrams_in_bulk(a, b):
+    """USO: many datagrams in one frame, whole where both sides take it, cut where one does not."""
+    with site([tap_port("a", offloads=a), tap_port("b", offloads=b)]) as place:
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+        place.hosts[0].run("ping", "-q", "-c", 1, "10.7.0.2")
+        before = place.daemon.counters("a"), place.daemon.counters("b")
+        place.hosts[0].run("python3", "-c", UDP_SEGMENT)
+
+        def grown(key, side):
+            return place.daemon.counters("ab"[side])[key] - before[side][key]
+
+        wait_until(lambda: grown("tx_segments", 1) >= 600, 5, "30 datagrams of each of 20 frames")
+        assert (grown("rx_packets", 0) < 100) == (a is not OFF)
+        assert (grown("tx_packets", 1) < 100) == (a is not OFF and b is not OFF)
+        snmp = place.hosts[1].run("nstat", "-az", "UdpNoPorts", "UdpInCsumErrors")
+        values = {line.split()[0]: int(line.split()[1]) for line in snmp.splitlines() if line[0] != "#"}
+        # Nobody listens: the kernel counts what it was given, whole or cut.
+        whole = a is not OFF and b is not OFF
+        assert values == {"UdpNoPorts": 20 if whole else 600, "UdpInCsumErrors": 0}
+
+
 def test_another_namespace_and_a_bridge():
     """Made where it belongs, a member of the bridge there; changed there as well."""
     with site([]) as place:
