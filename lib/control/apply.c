@@ -520,6 +520,21 @@ static int make_same(struct change *change, const struct model *now, struct mode
 	return model_copy_to(now, wanted, err);
 }
 
+/* Do workers go by an MTU that an interface has no more? Its port noticed when it was asked. */
+static bool mtu_has_changed(const struct control *control)
+{
+	for (uint16_t i = 0; i < control->port_count; i++) {
+		const struct control_port *slot = &control->ports[i];
+
+		if (slot->state == PORT_OPEN && i < control->snapshot->port_count &&
+		    control->snapshot->ports[i].port == slot->port &&
+		    control->snapshot->ports[i].max_length !=
+			    port_mtu(slot->port) + ETHERNET_HEADER)
+			return true;
+	}
+	return false;
+}
+
 static void retry(void *argument)
 {
 	struct control *control = argument;
@@ -529,7 +544,11 @@ static void retry(void *argument)
 	for (uint16_t i = 0; i < control->port_count; i++)
 		due |= control->ports[i].model != NULL &&
 		       (control->ports[i].state == PORT_FAULTY || is_lost(&control->ports[i]));
-	if (!due || control->current != NULL || control->stopping)
+	if (control->current != NULL || control->stopping)
+		return;
+	if (mtu_has_changed(control) && slots_publish(control) != 0)
+		log_error("control", "out of memory: the workers go by an old MTU");
+	if (!due)
 		return;
 	change = calloc(1, sizeof(*change));
 	if (change == NULL)

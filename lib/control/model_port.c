@@ -108,8 +108,8 @@ static const struct param common_params[] = {
 	  .help = "the address that lives behind the port: never learned elsewhere" },
 	{ "mtu", PARAM_UINT, PARAM_AT(struct port_common, settings.mtu), .min = PORT_MTU_MIN,
 	  .max = PORT_MTU_MAX, .initial = "65535",
-	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart; an "
-		  "interface gets this MTU, or keeps its own where none is given" },
+	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart; a "
+		  "TAP interface gets this MTU; without it an interface's own holds" },
 	{ "limits", PARAM_OBJECT, .fields = limits_params, .help = "rates the port is held to" },
 	{ "retry", PARAM_UINT, PARAM_AT(struct port_common, settings.retry),
 	  .max = PORT_RETRY_MAX, .initial = "0",
@@ -125,7 +125,7 @@ static const struct param common_params[] = {
 };
 
 /* Types of the fixed shape that have no file yet. */
-static const char *const later_types[] = { "af_packet", "ethdev", NULL };
+static const char *const later_types[] = { "ethdev", NULL };
 
 static int out_of_memory(struct error *err)
 {

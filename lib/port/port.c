@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "port/af_packet.h"
 #include "port/tap.h"
 #include "port/vhost_user.h"
 
-static const struct port_ops *const types[] = { &vhost_user_ops, &tap_ops };
+static const struct port_ops *const types[] = { &vhost_user_ops, &tap_ops, &af_packet_ops };
 
-const char port_types[] = "vhost-user, tap";
+const char port_types[] = "vhost-user, tap, af_packet";
 
 const struct port_ops *port_type(unsigned int index)
 {

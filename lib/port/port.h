@@ -161,7 +161,8 @@ struct port_ops {
 	/*
 	 * Has the world taken the way in away (a socket's directory is gone)? Then *reason is a
 	 * sentence, valid until the next call, and the port is closed and opened again until it
-	 * works. Asked every few seconds. NULL: cannot happen.
+	 * works. Asked every few seconds; where port->own_mtu is found to have changed, workers
+	 * are told then. NULL: cannot happen.
 	 */
 	bool (*is_lost)(struct port *port, const char **reason);
 

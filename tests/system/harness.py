@@ -14,6 +14,7 @@ kernel and initramfs are kept between runs), FULL=1 (for tests that have a short
 """
 import collections
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -223,6 +224,17 @@ class Namespace:
         if pathlib.Path("/proc/sys/net/bridge").exists():
             self.run("sysctl", "-w", *(f"net.bridge.bridge-nf-call-{table}=0"
                                        for table in ("iptables", "ip6tables", "arptables")))
+
+    @contextlib.contextmanager
+    def entered(self):
+        """What this thread opens or starts meanwhile belongs to the namespace."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net") as own, open(f"/run/netns/{self.name}") as other:
+            assert libc.setns(other.fileno(), 0) == 0
+            try:
+                yield
+            finally:
+                assert libc.setns(own.fileno(), 0) == 0
 
     def links(self):
         """The interfaces there, as `ip -d -j link` shows them, by name."""

@@ -325,8 +325,6 @@ static const struct refusal refusals[] = {
 	{ TAP("'socket': '/run/a'"), "socket", "port host0", "socket", NULL, NULL },
 	{ TAP("'vnet_header': 'off', 'endian': 'little'"), "exclude each other", "port host0",
 	  "endian", "", NULL },
-	{ "{'ports': [{'name': 'vm1', 'type': 'af_packet'}]}", "not in this version",
-	  "port vm1", "type", "af_packet", "vhost-user" },
 	{ "{'ports': [{'name': 'vm1', 'type': 'ethdev'}]}", "not in this version", "port vm1",
 	  "type", "ethdev", "vhost-user" },
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user', 'socket': 'vm1.sock'}]}", "socket",
