@@ -14,7 +14,7 @@ from harness import SWITCH_CPU, Console, Daemon, Namespace, vhost_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = [ROOT / "config/default.json", *sorted((ROOT / "config/examples").glob("*.json"))]
-READMES = [ROOT / "README.md", ROOT / "config/examples/README.md"]
+READMES = [ROOT / "README.md", ROOT / "config/examples/README.md", ROOT / "docs/operations.md"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -48,6 +48,8 @@ def test_commands(workdir, readme):
     assert commands
     ports = [vhost_port(workdir, name) for name in ("vm1", "acme-1")]
     with Namespace() as home, Daemon(workdir, ports, netns=home.name):
+        home.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "wire")
+        home.run("ip", "tuntap", "add", "fc0", "mode", "tap")
         for command in commands:
             words = shlex.split(command, comments=True)[1:]
             done = subprocess.run([harness.RINGWAYCTL, "--socket", workdir / "ringway.sock", *words],
