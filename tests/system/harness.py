@@ -481,13 +481,13 @@ class QemuGuest(Console):
     def __init__(self, directory, name, socket, address, mac, queues=1, server=False, features="",
                  mtu=None, memory=256, smp=1, cpus=None, kernel="",
                  backend="memory-backend-memfd,share=on", boot=(),
-                 arguments=()):
+                 arguments=(), tap=None, netns=None):
         """`server`: the socket is QEMU's and the switch connects; `features`: properties of the
         virtio-net device, such as "guest_csum=off"; `cpus`: where its threads may run, by default
         not on the switch's; `kernel`: more words for the guest's kernel, such as
         "ipv6.disable=1"; `backend`: of its memory; `boot`: QEMU's own arguments for a guest that boots
         by itself, from the network, and then gives its kernel the `words`; `arguments`: more of
-        QEMU's."""
+        QEMU's; `tap`: an interface that QEMU serves itself, in place of a socket."""
         images = BUILD / "guest"
         subprocess.run([HERE / "guest/build.sh", images], check=True, timeout=120,
                        stdout=subprocess.DEVNULL)
@@ -507,6 +507,10 @@ class QemuGuest(Console):
         if mtu:
             parameters.append(f"ringway.mtu={mtu}")
         self.words = " ".join(["console=ttyS0 quiet no_timer_check", *parameters, kernel])
+        netdev = ["-chardev", f"socket,id=vhost,path={socket}," + role,
+                  "-netdev", f"vhost-user,id=net,chardev=vhost,queues={queues}"]
+        if tap:
+            netdev = ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no"]
         boot = boot or ["-kernel", images / "vmlinuz", "-initrd", images / "initramfs.gz",
                         "-append", self.words]
         super().__init__([
@@ -516,9 +520,8 @@ class QemuGuest(Console):
             "-accel", "tcg", "-cpu", "max", "-smp", smp,
             "-m", memory, "-object", f"{backend},id=memory,size={memory}M",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            *boot, "-chardev", f"socket,id=vhost,path={socket}," + role,
-            "-netdev", f"vhost-user,id=net,chardev=vhost,queues={queues}",
-            "-device", device, *arguments], directory, cpus=cpus or CPUS[:-1] or CPUS)
+            *boot, *netdev, "-device", device, *arguments], directory,
+            cpus=cpus or CPUS[:-1] or CPUS, netns=netns)
 
     def wait_boot(self, timeout=60):
         """Waits until the guest reads commands, after the start or a reboot."""

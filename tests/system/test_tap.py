@@ -94,7 +94,7 @@ def test_two_hosts(a, b):
 def test_what_is_set():
     with site([tap_port("a", mac="02:00:00:00:00:0a", mtu=1400,
                         addresses=["10.7.1.1/24", "10.7.2.1/28", "fd07:1::1/64"]),
-               tap_port("b", interface=""), tap_port("c", interface="my%d"),
+               tap_port("b", interface=""), tap_port("c", interface="my%d", queues=2),
                tap_port("d", interface="my%d")]) as place:
         link = place.home.links()["rwa"]
         assert (link["mtu"], link["address"]) == (1400, "02:00:00:00:00:0a")
@@ -109,7 +109,9 @@ def test_what_is_set():
         link = place.home.links()[port["interface"]]
         assert (port["mtu"], port["mac"]) == (1500, link["address"])
         assert port["origin"] == "made" and port["interface"] not in ("", "rwb")
-        assert {place.daemon.port(name)["interface"] for name in "cd"} == {"my0", "my1"}
+        # One name for all queues.
+        assert [place.daemon.port(name)["interface"] for name in "cd"] == ["my0", "my1"]
+        assert place.home.links()["my0"]["linkinfo"]["info_data"]["numqueues"] == 2
         # And on the live port.
         place.daemon.rpc("port.set", name="a", mtu=1300, mac="02:00:00:00:00:0b")
         link = place.home.links()["rwa"]
@@ -215,6 +217,14 @@ def test_refusals(more, field, sentence):
             assert place.daemon.descriptors() == descriptors
 
 
+def test_its_name_is_free_at_once():
+    with site([]) as place:
+        for _ in range(20):
+            place.daemon.rpc("port.add", **tap_port("a", queues=2))
+            place.daemon.rpc("port.remove", name="a")
+            assert set(place.home.links()) == {"lo"}
+
+
 def test_without_permission():
     """The daemon may not make interfaces: that port is down and says why, the others run."""
     with contextlib.ExitStack() as stack:
@@ -277,6 +287,9 @@ for word in sys.argv[2].split(","):
         continue
     fds.append(os.open("/dev/net/tun", os.O_RDWR))
     fcntl.ioctl(fds[-1], 0x400454ca, struct.pack("16sH22x", name.encode(), int(flags, 16)))
+    # As another owner may have left it: a longer header (TUNSETVNETHDRSZ), no offloads, waiting reads.
+    fcntl.ioctl(fds[-1], 0x400454d8, struct.pack("i", 20))
+    fcntl.ioctl(fds[-1], 0x400454d0, 0)
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect(sys.argv[1])
     socket.send_fds(connection, [sys.argv[3].encode()], fds)
@@ -406,6 +419,25 @@ def test_helper():
         place.daemon.rpc("port.set", name="a", helper=f"{helper} --br=br9 --more")
         assert (place.directory / "called").read_text().splitlines()[1:] == [
             "--use-vnet --fd=3 --br=br7", "--br=br9 --more --use-vnet --fd=3"]
+
+
+def test_the_helper_of_qemu():
+    """The real one, which reads whom to allow from a file below /etc."""
+    with site([tap_port("b")]) as place:
+        place.home.run("ip", "link", "add", "br7", "type", "bridge")
+        place.home.run("ip", "link", "set", "br7", "up")
+        place.home.run("ip", "address", "add", "10.7.0.1/24", "dev", "br7")
+        place.move("rwb", 1)
+        helper = ("/usr/bin/unshare -m /bin/sh -c 'mount -t tmpfs none /etc && mkdir /etc/qemu && "
+                  "echo allow br7 > /etc/qemu/bridge.conf && exec /usr/lib/qemu/qemu-bridge-helper \"$@\"' x")
+        with pytest.raises(RpcError) as refused:
+            place.daemon.rpc("port.add", name="a", type="tap", helper=helper, bridge="br8")
+        assert "failed with status 1" in refused.value.message
+        place.daemon.rpc("port.add", name="a", type="tap", helper=helper, bridge="br7")
+        shown = place.daemon.port("a")
+        assert (shown["origin"], shown["vnet_header"]) == ("helper", 10)
+        assert place.home.links()[shown["interface"]]["master"] == "br7"
+        place.home.run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
 
 
 @pytest.mark.parametrize("end, sentence", [("sys.exit(3)", "failed with status 3"),
@@ -646,8 +678,8 @@ def test_guest_to_host():
     with site(lambda directory: [tap_port("host", addresses=["10.9.0.200/24"]),
                                  vhost_port(directory, "vm1")]) as place:
         with qemu_guest(place.directory, "vm1", 1) as guest:
-            place.daemon.wait_port("vm1", "up")
             guest.wait_boot()
+            place.daemon.wait_port("vm1", "up")
             guest.check("ping -c 3 10.9.0.200", 10)
             place.home.run("ping", "-q", "-c", 3, "-i", 0.1, guest.address)
             with open(place.directory / "iperf.log", "w") as log:
