@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""docs/architecture.md exists and names only files and folders that exist; docs/virtio.md names only tests
-that exist, and each feature that port/features.c knows."""
+"""docs/architecture.md exists and names only files and folders that exist; docs/virtio.md and
+docs/host-interfaces.md name only tests that exist, the former each feature that port/features.c knows."""
 
 import re
 
@@ -13,6 +13,7 @@ NAME = re.compile(r"`([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_.{},*-]+)*/?)`")
 SUFFIXES = (".c", ".h", ".py", ".sh", ".md", ".json", ".build")
 
 VIRTIO = "docs/virtio.md"
+HOST = "docs/host-interfaces.md"
 FEATURES = "lib/port/features.c"
 
 # A test in backticks, and where a feature's name is given to its bit.
@@ -58,12 +59,19 @@ def has_test(file, name):
     return path.is_file() and f"\n{begin}{name}(" in path.read_text()
 
 
-def check_virtio(report):
-    text = lines(report, VIRTIO)
-    for number, line in enumerate(text, 1):
+def check_tests(report, document):
+    found = 0
+    for number, line in enumerate(lines(report, document), 1):
         for match in TEST.finditer(line):
+            found += 1
             if not has_test(*match.groups()):
-                report.add(VIRTIO, number, f"there is no test {match.group()}")
+                report.add(document, number, f"there is no test {match.group()}")
+    if found == 0:
+        report.add(document, 1, "no test is named")
+
+
+def check_features(report):
+    text = lines(report, VIRTIO)
     rows = {line.split("|")[2].strip() for line in text if line.count("|") > 3}
     features = FEATURE.findall((tree.ROOT / FEATURES).read_text())
     for name in features if len(features) > 20 else ["feature in the form that this lint knows"]:
@@ -82,8 +90,10 @@ def lines(report, document):
 def main():
     report = tree.Report()
     check_paths(report)
-    check_virtio(report)
-    report.finish(2)
+    check_tests(report, VIRTIO)
+    check_tests(report, HOST)
+    check_features(report)
+    report.finish(3)
 
 
 main()
