@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "port/ethdev.h"
 #include "port/vhost_user.h"
 
 #define DEFAULT_SOCKET "/run/ringway/ringway.sock"
@@ -296,7 +297,9 @@ int options_start_eal(const struct options *options, const struct model *model, 
 	static char lcores[1024], heap[16], prefix[32];
 	static char *arguments[EAL_ARGUMENTS_MAX + 1];
 	char *own[] = { (char *)"ringwayd",
-			(char *)"--no-pci",
+			/* No PCI device but those that a port asks for: none has this address. */
+			(char *)"-a",
+			(char *)"ffff:ff:1f.7",
 			(char *)"--no-huge",
 			(char *)"-m",
 			heap,
@@ -316,7 +319,7 @@ int options_start_eal(const struct options *options, const struct model *model, 
 		return error_set(err, ERROR_INVALID, E2BIG, "more than %d EAL arguments",
 				 EAL_ARGUMENTS_MAX - own_count);
 	format_lcores(model, &options->allowed, lcores, sizeof(lcores));
-	snprintf(heap, sizeof(heap), "%u", VHOST_USER_HEAP_MB);
+	snprintf(heap, sizeof(heap), "%u", VHOST_USER_HEAP_MB + ETHDEV_HEAP_MB);
 	snprintf(prefix, sizeof(prefix), "ringway-%08x", hash_path(options->socket));
 	memcpy(arguments, own, sizeof(own));
 	memcpy(arguments + own_count, options->eal_argv,

@@ -124,9 +124,6 @@ static const struct param common_params[] = {
 	{ NULL }
 };
 
-/* Types of the fixed shape that have no file yet. */
-static const char *const later_types[] = { "ethdev", NULL };
-
 static int out_of_memory(struct error *err)
 {
 	return error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
@@ -159,15 +156,7 @@ static int split_keys(const json_t *source, json_t **common, json_t **own)
 
 static int unknown_type(const char *type, const char *object, struct error *err)
 {
-	const char *const *later = later_types;
-
-	while (*later != NULL && strcmp(*later, type) != 0)
-		later++;
-	if (*later != NULL)
-		error_set(err, ERROR_INVALID, EINVAL, "%s: type %s is not in this version", object,
-			  type);
-	else
-		error_set(err, ERROR_INVALID, EINVAL, "%s: there is no port type %s", object, type);
+	error_set(err, ERROR_INVALID, EINVAL, "%s: there is no port type %s", object, type);
 	error_detail(err, object, "type", type, port_types);
 	return -EINVAL;
 }

@@ -124,7 +124,8 @@ struct burst {
 struct tx_outcome {
 	uint16_t packets;
 	uint16_t too_long;
-	uint16_t refused; /* by the device */
+	uint16_t refused;   /* by the device */
+	uint16_t no_buffer; /* the switch had none for a copy */
 	uint32_t segments;
 	uint64_t bytes;
 };

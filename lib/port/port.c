@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "port/af_packet.h"
+#include "port/ethdev.h"
 #include "port/tap.h"
 #include "port/vhost_user.h"
 
-static const struct port_ops *const types[] = { &vhost_user_ops, &tap_ops, &af_packet_ops };
+static const struct port_ops *const types[] = { &vhost_user_ops, &tap_ops, &af_packet_ops,
+						&ethdev_ops };
 
-const char port_types[] = "vhost-user, tap, af_packet";
+const char port_types[] = "vhost-user, tap, af_packet, ethdev";
 
 const struct port_ops *port_type(unsigned int index)
 {

@@ -81,7 +81,8 @@ static inline int try_frames(struct port_queue *queue, struct tx_counters *count
 	counter_add(&counters->segments, outcome.segments);
 	count_drops(counters, DROP_TOO_LONG, outcome.too_long);
 	count_drops(counters, DROP_DEVICE, outcome.refused);
-	return count - outcome.packets - outcome.too_long - outcome.refused;
+	count_drops(counters, DROP_NO_BUFFER, outcome.no_buffer);
+	return count - outcome.packets - outcome.too_long - outcome.refused - outcome.no_buffer;
 }
 
 /*

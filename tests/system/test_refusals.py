@@ -272,7 +272,7 @@ REQUESTS = {
     "name of no text": (add(name=3), INVALID, "the port", "name", "3", "a string", "string"),
     "long name": (add(name="x" * 64), INVALID, "the port", "name", '"xxx', "at most 63 bytes", "too long"),
     "type": (add(type="tun"), INVALID, "port vm3", "type", "tun", "vhost-user", "no port type tun"),
-    "later type": (add(type="ethdev"), INVALID, "port vm3", "type", "ethdev", "vhost-user",
+    "later type": (add(type="af_packet"), INVALID, "port vm3", "type", "af_packet", "vhost-user",
                    "not in this version"),
     "no type": (add(type=None), INVALID, "port vm3", "type", None, "", "missing"),
     "unknown key": (add(color="red"), INVALID, "port vm3", "color", '"red"', "socket", "not known"),

@@ -230,6 +230,8 @@ struct refusal {
 	"{'bridge': {'addresses': [" list "]}, 'ports': [{'name': 'vm1', 'type': 'vhost-user'," \
 	" 'socket': '/run/a', 'mac': '52:54:00:00:00:05'}]}"
 #define MAC1 "'mac': '52:54:00:00:00:01'"
+#define ETHDEV(device)                                                                             \
+	"{'ports': [{'name': 'nic0', 'type': 'ethdev', 'device': '" device "'}]}"
 #define TAP(keys) "{'ports': [{'name': 'host0', 'type': 'tap', " keys "}]}"
 #define NAMED(name) "{'ports': [{'name': " name ", 'type': 'vhost-user', 'socket': '/run/a'}]}"
 #define LONG_63 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
@@ -325,8 +327,15 @@ static const struct refusal refusals[] = {
 	{ TAP("'socket': '/run/a'"), "socket", "port host0", "socket", NULL, NULL },
 	{ TAP("'vnet_header': 'off', 'endian': 'little'"), "exclude each other", "port host0",
 	  "endian", "", NULL },
-	{ "{'ports': [{'name': 'vm1', 'type': 'ethdev'}]}", "not in this version", "port vm1",
-	  "type", "ethdev", "vhost-user" },
+	{ "{'ports': [{'name': 'nic0', 'type': 'ethdev'}]}", "missing", "port nic0", "device", NULL,
+	  NULL },
+	{ ETHDEV("net_ring0 "), "device", "port nic0", "device", "net_ring0 ", "PCI address" },
+	{ ETHDEV("net_ring0,\\u0001"), "device", "port nic0", "device", NULL, "white space" },
+	{ ETHDEV(",iface=x"), "device", "port nic0", "device", ",iface=x", "PCI address" },
+	{ ETHDEV("bus=pci,addr=03:00.0"), "device", "port nic0", "device", NULL, "PCI address" },
+	{ ETHDEV("vhost-net:"), "device", "port nic0", "device", "vhost-net:", "IFNAME" },
+	{ ETHDEV("vhost-net:a,b=c"), "device", "port nic0", "device", NULL, "IFNAME" },
+	{ ETHDEV("vhost-net:sixteen-is-too-m"), "device", "port nic0", "device", NULL, "IFNAME" },
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user', 'socket': 'vm1.sock'}]}", "socket",
 	  "port vm1", "socket", "'vm1.sock'", "absolute path" },
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/'}]}", "socket",
