@@ -289,15 +289,21 @@ static bool write_bytes(struct packet *packet, const uint8_t *bytes, uint32_t le
 	return true;
 }
 
+/* What the shortest frame on a wire has, without FCS: not every device makes up for less. */
+#define SHORTEST 60
+
 /* Returns NULL without buffers. */
 static struct rte_mbuf *copy_frame(const struct ethdev_device *device, const struct frame *frame)
 {
+	static const uint8_t zeros[SHORTEST];
 	struct rte_mbuf *first = rte_pktmbuf_alloc(device->pool);
 	struct packet packet = { device->pool, first, first, device->room };
 	bool good = first != NULL && write_bytes(&packet, frame->head, frame->head_length);
 
 	for (uint16_t i = 0; good && i < frame->view_count; i++)
 		good = write_bytes(&packet, frame->views[i].address, frame->views[i].length);
+	if (good && frame->length < SHORTEST)
+		good = write_bytes(&packet, zeros, SHORTEST - frame->length);
 	if (good)
 		return first;
 	rte_pktmbuf_free(first);
@@ -364,65 +370,91 @@ static bool put_offloads(const struct ethdev_device *device, struct rte_mbuf *mb
 	return true;
 }
 
-/* The frame as the driver takes it, or NULL, counted. */
+/* The frame as the driver takes it, or NULL and which count of the outcome says why. */
 static struct rte_mbuf *make_packet(const struct ethdev_device *device, const struct frame *frame,
-				    struct tx_outcome *outcome)
+				    struct tx_outcome *outcome, uint16_t **why)
 {
 	struct rte_mbuf *mbuf;
 
-	if (frame->length > (uint64_t)device->room * device->tx_segments) {
-		outcome->too_long++;
+	*why = &outcome->too_long;
+	if (frame->length > (uint64_t)device->room * device->tx_segments)
 		return NULL;
-	}
+	*why = &outcome->no_buffer;
 	mbuf = copy_frame(device, frame);
-	if (mbuf == NULL) {
-		outcome->no_buffer++;
-		return NULL;
-	}
-	if (vnet_is_plain(&frame->vnet) || put_offloads(device, mbuf, frame))
+	if (mbuf == NULL || vnet_is_plain(&frame->vnet) || put_offloads(device, mbuf, frame))
 		return mbuf;
 	if (frame->vnet.gso_type == VIRTIO_NET_HDR_GSO_NONE) {
 		fill_checksum(mbuf, frame->vnet.csum_start, frame->vnet.csum_offset);
 		return mbuf;
 	}
-	outcome->refused++;
+	*why = &outcome->refused;
 	rte_pktmbuf_free(mbuf);
 	return NULL;
 }
 
+/* Packets on their way to the driver, made of as many frames one behind another. */
+struct batch {
+	const struct port_queue *queue;
+	uint16_t count;
+	struct rte_mbuf *mbufs[BURST_MAX];
+	const struct frame *frames[BURST_MAX];
+};
+
+/* Hands the packets over. False: for some there was no room. */
+static bool send_batch(struct batch *batch, uint16_t id, struct tx_outcome *outcome)
+{
+	const uint16_t index = batch->queue->index;
+	uint16_t done = 0;
+
+	while (done < batch->count) {
+		struct rte_mbuf **next = batch->mbufs + done;
+		uint16_t left = (uint16_t)(batch->count - done);
+		uint16_t ready = rte_eth_tx_prepare(id, index, next, left);
+		uint16_t sent = rte_eth_tx_burst(id, index, next, ready);
+
+		for (uint16_t i = 0; i < sent; i++) {
+			const struct frame *frame = batch->frames[done++];
+
+			outcome->packets++;
+			outcome->segments += frame->segments;
+			outcome->bytes += frame->length;
+		}
+		if (sent < ready) {
+			rte_pktmbuf_free_bulk(batch->mbufs + done,
+					      (unsigned int)(batch->count - done));
+			return false;
+		}
+		if (done < batch->count) {
+			outcome->refused++;
+			rte_pktmbuf_free(batch->mbufs[done++]);
+		}
+	}
+	batch->count = 0;
+	return true;
+}
+
+/* What finds no room are the last frames, as the contract wants: nothing behind is looked at. */
 static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint16_t count,
 		    struct tx_outcome *outcome)
 {
 	const struct ethdev_queue *own = queue->driver;
 	const uint16_t id = own->device->id;
-	struct rte_mbuf *mbufs[BURST_MAX];
-	const struct frame *sources[BURST_MAX];
-	uint16_t made = 0, done = 0;
+	struct batch batch = { .queue = queue };
+	uint16_t *why;
 
 	for (uint16_t i = 0; i < count; i++) {
-		mbufs[made] = make_packet(own->device, frames[i], outcome);
-		if (mbufs[made] != NULL)
-			sources[made++] = frames[i];
-	}
-	while (done < made) {
-		uint16_t ready = rte_eth_tx_prepare(id, queue->index, mbufs + done,
-						    (uint16_t)(made - done));
-		uint16_t sent = rte_eth_tx_burst(id, queue->index, mbufs + done, ready);
+		struct rte_mbuf *mbuf = make_packet(own->device, frames[i], outcome, &why);
 
-		for (uint16_t i = done; i < done + sent; i++) {
-			outcome->packets++;
-			outcome->segments += sources[i]->segments;
-			outcome->bytes += sources[i]->length;
-		}
-		done = (uint16_t)(done + sent);
-		if (sent < ready)
-			break; /* no more room */
-		if (done < made) {
-			outcome->refused++;
-			rte_pktmbuf_free(mbufs[done++]);
+		if (mbuf != NULL) {
+			batch.frames[batch.count] = frames[i];
+			batch.mbufs[batch.count++] = mbuf;
+		} else if (send_batch(&batch, id, outcome)) {
+			++*why;
+		} else {
+			return 0;
 		}
 	}
-	rte_pktmbuf_free_bulk(mbufs + done, (unsigned int)(made - done));
+	send_batch(&batch, id, outcome);
 	return 0;
 }
 

@@ -16,7 +16,7 @@ import pytest
 
 from harness import (Daemon, Namespace, Process, RpcError, Workdir, assert_ledgers, drops, qemu_guest,
                      vhost_port, wait_until)
-from test_tap import OFF, Site, only
+from test_tap import OFF, Site, only, site, tap_port
 
 # linux/if_packet.h
 SOL_PACKET, PACKET_AUXDATA, PACKET_VNET_HDR = 263, 8, 15
@@ -292,6 +292,28 @@ def test_vlan_tags(length, tags):
             assert frame == test_frame(HOSTS[0], STRANGER, length, tags[4:])
 
 
+def carry_large(place, source, target, tags, offloads):
+    """A TSO frame from an interface of host 0 to one of host 1."""
+    with Wire(place.hosts[0], source) as wire, Wire(place.hosts[1], target) as other:
+        frame, vnet = large_frame(HOSTS[0], STRANGER, tags)
+        wire.send(frame, vnet)
+        received = b""
+        while len(received) < 30000:
+            (flags, kind, _, size, start, offset), frame, taken = other.receive()
+            assert taken == (tags or None)
+            ip, tcp = frame[14:34], frame[34:54]
+            if offloads is OFF:
+                assert (flags & 1, kind) == (0, 0)
+                assert len(frame) <= 54 + 1400
+                pseudo = ip[12:20] + struct.pack("!HH", 6, len(frame) - 34)
+                assert internet_checksum(pseudo + frame[34:]) == 0xffff
+            else:
+                assert (flags & 1, kind, size, start, offset) == (1, 1, 1400, 34, 16)
+            assert int.from_bytes(tcp[4:8], "big") == 1 + len(received)
+            received += frame[54:]
+        assert received == payload(30000)
+
+
 @pytest.mark.parametrize("tags", ["", "81002064"])
 @pytest.mark.parametrize("offloads", [{}, OFF], ids=["on", "off"])
 def test_large_segments(tags, offloads):
@@ -299,24 +321,27 @@ def test_large_segments(tags, offloads):
     tags = bytes.fromhex(tags)
     with veths([packet_port("a"), packet_port("b", offloads=offloads)]) as place:
         place.mute()
-        with Wire(place.hosts[0], "ha") as wire, Wire(place.hosts[1], "hb") as other:
-            frame, vnet = large_frame(HOSTS[0], STRANGER, tags)
-            wire.send(frame, vnet)
-            received = b""
-            while len(received) < 30000:
-                (flags, kind, _, size, start, offset), frame, taken = other.receive()
-                assert taken == (tags or None)
-                ip, tcp = frame[14:34], frame[34:54]
-                if offloads is OFF:
-                    assert (flags & 1, kind) == (0, 0)
-                    assert len(frame) <= 54 + 1400
-                    pseudo = ip[12:20] + struct.pack("!HH", 6, len(frame) - 34)
-                    assert internet_checksum(pseudo + frame[34:]) == 0xffff
-                else:
-                    assert (flags & 1, kind, size, start, offset) == (1, 1, 1400, 34, 16)
-                assert int.from_bytes(tcp[4:8], "big") == 1 + len(received)
-                received += frame[54:]
-            assert received == payload(30000)
+        carry_large(place, "ha", "hb", tags, offloads)
+
+
+@pytest.mark.parametrize("tags", ["", "81002064", "88a83001", "88a8000181000002"])
+@pytest.mark.parametrize("offloads", [{}, OFF], ids=["on", "off"])
+def test_tags_over_tap(tags, offloads):
+    """The same with TAP ports, where the kernel puts the tag back by itself."""
+    tags = bytes.fromhex(tags)
+    with site([tap_port("a", mtu=1508), tap_port("b", mtu=1508, offloads=offloads)]) as place:
+        for number, name in enumerate("ab"):
+            place.hosts[number].run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+            place.home.run("ip", "link", "set", f"rw{name}", "netns", place.hosts[number].name)
+            place.hosts[number].run("ip", "link", "set", f"rw{name}", "up")
+        for length in 60, 200, 256, 257, 1514:
+            with Wire(place.hosts[0], "rwa") as wire, Wire(place.hosts[1], "rwb") as other:
+                wire.send(test_frame(HOSTS[0], STRANGER, length, tags))
+                _, frame, taken = other.receive()
+                assert taken == (tags[:4] or None)
+                assert frame == test_frame(HOSTS[0], STRANGER, length, tags[4:])
+        if len(tags) < 8:
+            carry_large(place, "rwa", "rwb", tags, offloads)
 
 
 def test_large_datagrams():

@@ -96,12 +96,12 @@ def frame_of(size, source, to, seed=0):
     return ethernet(to.mac, source.mac, payload(size - 14, seed))
 
 
-def carry(source, to, frame=None, **how):
-    """Send one frame, a default one without `frame`, and return how it arrived."""
+def carry(source, to, frame=None, expect=None, **how):
+    """Send one frame, a default one without `frame`, and return how it arrived: as it is, or as `expect`."""
     frame = frame or frame_of(100, source, to)
     source.send(frame, **how)
     got = to.receive()
-    assert got.data == frame
+    assert got.data == (expect or frame)
     return got
 
 
