@@ -461,20 +461,20 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 /* ---- opening and closing ---- */
 
 /* The largest MTU stands for none in particular. */
-static uint32_t wanted_mtu(const struct port *port)
+static uint32_t wanted_mtu(const struct port_settings *settings)
 {
-	return port->settings.mtu == PORT_MTU_MAX ? 0 : port->settings.mtu;
+	return settings->mtu == PORT_MTU_MAX ? 0 : settings->mtu;
 }
 
-static void make_wish(const struct port *port, const struct ethdev_config *config,
-		      struct ethdev_wish *wish)
+static void make_wish(const struct port *port, const struct port_settings *settings,
+		      const struct ethdev_config *config, struct ethdev_wish *wish)
 {
 	memcpy(wish->arguments, config->place.device, sizeof(wish->arguments));
 	wish->serial = port->serial;
 	wish->queues = port->queue_count;
 	wish->workers = port->worker_count;
-	wish->mtu = wanted_mtu(port);
-	wish->mac = port->settings.mac;
+	wish->mtu = wanted_mtu(settings);
+	wish->mac = settings->mac;
 	wish->promiscuous = config->promiscuous;
 	wish->allmulticast = config->allmulticast;
 	wish->offloads = config->place.offloads;
@@ -529,7 +529,7 @@ static int open_port(struct port *port, const void *config, const json_t *rememb
 	(void)remembered;
 	port->driver = ethdev;
 	if (ethdev != NULL)
-		make_wish(port, config, &ethdev->wish);
+		make_wish(port, &port->settings, config, &ethdev->wish);
 	for (uint16_t i = 0; ethdev != NULL && i < port->queue_count; i++) {
 		ethdev->queues[i].device = &ethdev->device;
 		port->queues[i].driver = &ethdev->queues[i];
@@ -552,6 +552,16 @@ static bool can_set(const void *from, const void *to)
 	return memcmp(&old->place, &new->place, sizeof(old->place)) == 0;
 }
 
+static int check_set(struct port *port, const void *config, const struct port_settings *settings,
+		     struct error *err)
+{
+	const struct ethdev *ethdev = port->driver;
+	struct ethdev_wish wish = { .serial = 0 };
+
+	make_wish(port, settings, config, &wish);
+	return ethdev_check(&wish, &ethdev->device, err);
+}
+
 static void set(struct port *port, const void *config, bool renegotiate)
 {
 	struct ethdev *ethdev = port->driver;
@@ -560,7 +570,7 @@ static void set(struct port *port, const void *config, bool renegotiate)
 	(void)renegotiate;
 	if (ethdev == NULL)
 		return;
-	make_wish(port, config, &ethdev->wish);
+	make_wish(port, &port->settings, config, &ethdev->wish);
 	if (ethdev_set(&ethdev->wish, &ethdev->device, &err) != 0)
 		log_warning("ethdev", "port %s: %s", port->name, err.message);
 	port->own_mtu = ethdev->device.mtu;
@@ -603,6 +613,7 @@ const struct port_ops ethdev_ops = {
 	.place_key = "device",
 	.open = open_port,
 	.can_set = can_set,
+	.check_set = check_set,
 	.set = set,
 	.is_lost = is_lost,
 	.close = close_port,

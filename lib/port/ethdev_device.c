@@ -236,11 +236,11 @@ static int check_memif(const struct ethdev_wish *wish, const struct ethdev_devic
 }
 
 /* Where the driver knows of no MTU, what is wished for is all there is. */
-static int set_mtu(const struct ethdev_wish *wish, struct ethdev_device *device,
-		   const struct rte_eth_dev_info *info, struct error *err)
+/* Can the device have the MTU, as far as can be known without trying? */
+static int check_mtu(const struct ethdev_wish *wish, const struct ethdev_device *device,
+		     const struct rte_eth_dev_info *info, struct error *err)
 {
 	char accepted[32];
-	int result;
 
 	if (wish->mtu == 0 || wish->mtu == device->mtu)
 		return 0;
@@ -250,14 +250,26 @@ static int set_mtu(const struct ethdev_wish *wish, struct ethdev_device *device,
 		return ethdev_refuse(wish, "mtu", EBUSY, NULL, err,
 				     "an MTU of %u takes larger packet buffers, and so a new port",
 				     wish->mtu);
+	if (wish->mtu >= info->min_mtu && wish->mtu <= info->max_mtu)
+		return 0;
+	snprintf(accepted, sizeof(accepted), "%u to %u", info->min_mtu, info->max_mtu);
+	return ethdev_refuse(wish, "mtu", EINVAL, accepted, err, "its MTU cannot be %u", wish->mtu);
+}
+
+static int set_mtu(const struct ethdev_wish *wish, struct ethdev_device *device,
+		   const struct rte_eth_dev_info *info, struct error *err)
+{
+	int result = check_mtu(wish, device, info, err);
+
+	if (result != 0 || wish->mtu == 0 || wish->mtu == device->mtu)
+		return result;
 	result = rte_eth_dev_set_mtu(device->id, (uint16_t)wish->mtu);
 	if (result == 0 || result == -ENOTSUP) {
 		device->mtu = wish->mtu;
 		return 0;
 	}
-	snprintf(accepted, sizeof(accepted), "%u to %u", info->min_mtu, info->max_mtu);
-	return ethdev_refuse(wish, "mtu", -result, accepted, err, "its MTU cannot be %u: %s",
-			     wish->mtu, reason_of(result));
+	return ethdev_refuse(wish, "mtu", -result, NULL, err, "its MTU cannot be %u: %s", wish->mtu,
+			     reason_of(result));
 }
 
 /* That of the kernel's interface below, if there is one: some drivers would set another there. */
@@ -396,7 +408,8 @@ static int set_filters(const struct ethdev_wish *wish, const struct ethdev_devic
 	return set_filter(wish, "allmulticast", result, err);
 }
 
-static int set_mac(const struct ethdev_wish *wish, const struct ethdev_device *device,
+/* try: has the device set the address that it has, which tells whether the driver can. */
+static int set_mac(const struct ethdev_wish *wish, const struct ethdev_device *device, bool try,
 		   struct error *err)
 {
 	struct rte_ether_addr address, old;
@@ -407,7 +420,7 @@ static int set_mac(const struct ethdev_wish *wish, const struct ethdev_device *d
 	memcpy(address.addr_bytes, wish->mac.mac, sizeof(address.addr_bytes));
 	if (rte_eth_macaddr_get(device->id, &old) == 0 && rte_is_same_ether_addr(&address, &old))
 		return 0;
-	result = rte_eth_dev_default_mac_addr_set(device->id, &address);
+	result = rte_eth_dev_default_mac_addr_set(device->id, try ? &old : &address);
 	if (result == 0)
 		return 0;
 	return ethdev_refuse(wish, "mac", -result, "the address that the device has, or none", err,
@@ -433,7 +446,7 @@ static int open_once(const struct ethdev_wish *wish, struct ethdev_device *devic
 	if (result == 0)
 		result = make_queues(wish, device, &info, err);
 	if (result == 0)
-		result = set_mac(wish, device, err);
+		result = set_mac(wish, device, false, err);
 	if (result == 0)
 		result = set_filters(wish, device, err);
 	leftovers_find(&device->files, device->memif);
@@ -472,6 +485,17 @@ void ethdev_close(struct ethdev_device *device)
 
 /* ---- a device that runs ---- */
 
+int ethdev_check(const struct ethdev_wish *wish, const struct ethdev_device *device,
+		 struct error *err)
+{
+	struct rte_eth_dev_info info = { .device = NULL };
+	int result;
+
+	rte_eth_dev_info_get(device->id, &info);
+	result = check_mtu(wish, device, &info, err);
+	return result != 0 ? result : set_mac(wish, device, true, err);
+}
+
 int ethdev_set(const struct ethdev_wish *wish, struct ethdev_device *device, struct error *err)
 {
 	struct rte_eth_dev_info info = { .device = NULL };
@@ -479,7 +503,7 @@ int ethdev_set(const struct ethdev_wish *wish, struct ethdev_device *device, str
 
 	rte_eth_dev_info_get(device->id, &info);
 	filters = set_filters(wish, device, err);
-	mac = set_mac(wish, device, err);
+	mac = set_mac(wish, device, false, err);
 	mtu = set_mtu(wish, device, &info, err);
 	return mtu != 0 ? mtu : mac != 0 ? mac : filters;
 }

@@ -68,6 +68,10 @@ int ethdev_check_arguments(const char *arguments, struct error *err);
 int ethdev_open(const struct ethdev_wish *wish, struct ethdev_device *device, struct error *err);
 void ethdev_close(struct ethdev_device *device);
 
+/* Would ethdev_set be refused? Returns 0, or -errno with err filled. */
+int ethdev_check(const struct ethdev_wish *wish, const struct ethdev_device *device,
+		 struct error *err);
+
 /*
  * MTU, address and what is received, of a device that runs. Returns 0, or -errno with err filled
  * where one of them could not be set; the others are.

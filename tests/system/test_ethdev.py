@@ -497,8 +497,11 @@ def test_an_mtu_that_a_running_device_cannot_have():
     with switch(ethdev("nic0", "net_memif0,role=server,bsize=10240")) as daemon:
         daemon.rpc("port.set", name="nic0", mtu=2000)
         assert daemon.port("nic0")["mtu"] == 2000
-        daemon.rpc("port.set", name="nic0", mtu=9000)
-        assert "takes larger packet buffers" in daemon.log() and daemon.port("nic0")["mtu"] == 2000
+        for mtu, sentence in (9000, "takes larger packet buffers"), (20000, "MTU"):
+            with pytest.raises(RpcError) as refused:
+                daemon.rpc("port.set", name="nic0", mtu=mtu, promiscuous=False)
+            assert sentence in refused.value.message and refused.value.data["field"] == "mtu"
+        assert daemon.port("nic0")["mtu"] == 2000 and daemon.port("nic0").get("promiscuous", True)
 
 
 def test_a_mac_that_cannot_be_set():
@@ -507,8 +510,9 @@ def test_a_mac_that_cannot_be_set():
             daemon.rpc("port.add", **ethdev("nic0", "net_pcap0,iface=end0", mac="02:00:00:00:00:0a"))
         assert refused.value.data["field"] == "mac"
         daemon.rpc("port.add", **ethdev("nic0", "net_pcap0,iface=end0"))
-        daemon.rpc("port.set", name="nic0", mac="02:00:00:00:00:0a")
-        assert "nic0: net_pcap0: its address cannot be set" in daemon.log()
+        with pytest.raises(RpcError) as refused:
+            daemon.rpc("port.set", name="nic0", mac="02:00:00:00:00:0a")
+        assert "its address cannot be set" in refused.value.message
 
 
 def test_what_is_shown():
