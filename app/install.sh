@@ -10,7 +10,7 @@ guest_packages="python3 qemu-system-x86 busybox-static cpio iperf3 ethtool tcpdu
 
 # To test it as well.
 test_packages="$guest_packages libcmocka-dev clang python3-pytest python3-jsonschema dpdk-dev
-strace ovmf iproute2 iputils-ping"
+strace ovmf iproute2 iputils-ping procps"
 
 # install_packages NAME...: installs those that are missing; without any it makes no call.
 install_packages() {
