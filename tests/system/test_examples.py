@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import struct
 import subprocess
 
 import pytest
@@ -40,12 +41,18 @@ def test_configuration(workdir, file):
             assert port["reason"] == ("switched off" if off else "waiting for the VMM to connect")
 
 
+# What is not in every machine: commands with such words are refused, with this sentence.
+ABSENT = {"device=0000:": "there is no such PCI device", "device=vhost-net:": "/dev/vhost-net"}
+
+
 @pytest.mark.parametrize("readme", READMES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_commands(workdir, readme):
     """In their order, on a switch that has the ports of the examples."""
-    text = readme.read_text().replace("/run/ringway/", f"{workdir}/")
-    commands = re.findall(r"^    (ringwayctl .*)$", text, re.MULTILINE)
+    text = readme.read_text().replace("=/tmp/", f"={workdir}/").replace("/run/ringway/", f"{workdir}/")
+    # Those of two switches are test_ethdev.py's.
+    commands = re.findall(r"^    (ringwayctl (?!--socket [AB] ).*)$", text, re.MULTILINE)
     assert commands
+    (workdir / "in.pcap").write_bytes(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
     ports = [vhost_port(workdir, name) for name in ("vm1", "acme-1")]
     with Namespace() as home, Daemon(workdir, ports, netns=home.name):
         home.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "wire")
@@ -54,6 +61,10 @@ def test_commands(workdir, readme):
             words = shlex.split(command, comments=True)[1:]
             done = subprocess.run([harness.RINGWAYCTL, "--socket", workdir / "ringway.sock", *words],
                                   cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+            absent = [sentence for word, sentence in ABSENT.items() if word in command]
+            if done.returncode == 1 and absent:
+                assert absent[0] in done.stderr
+                continue
             assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
