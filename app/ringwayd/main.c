@@ -30,7 +30,11 @@
 static struct daemon daemon_state;
 static struct rpc_server *server;
 static struct options options;
+static struct loop_timer patience;
 static bool stopping, failed;
+
+/* Ports that take longer to be opened than that do not keep the control socket waiting. */
+#define PATIENCE_MS 10000
 
 static int complain(const struct error *err)
 {
@@ -59,6 +63,16 @@ static void begin_shutdown(void *argument)
 	control_stop(daemon->control, all_closed, daemon->loop);
 }
 
+static void signalled(void *argument)
+{
+	if (stopping) {
+		/* A driver may never come back; what was asked for is on the disk already. */
+		log_warning("ringwayd", "stopped by a second signal, without closing the ports");
+		_exit(1);
+	}
+	begin_shutdown(argument);
+}
+
 static void shutdown_soon(struct daemon *daemon)
 {
 	/* Not at once: the answer to the request goes out first. */
@@ -73,11 +87,13 @@ static int set_owner(struct error *err)
 			 options.socket, strerror(errno));
 }
 
-static void ports_are_open(void *argument)
+static void serve(struct daemon *daemon)
 {
-	struct daemon *daemon = argument;
 	struct error err;
 
+	loop_timer_stop(&patience);
+	if (server != NULL)
+		return;
 	if (rpc_server_new(&server, daemon->loop, daemon->socket, options.socket_mode, methods,
 			   daemon, &err) != 0 ||
 	    set_owner(&err) != 0) {
@@ -86,11 +102,26 @@ static void ports_are_open(void *argument)
 		shutdown_soon(daemon);
 		return;
 	}
-	/* What the file said, or what was saved in another way, is safe from now on. */
-	saving_write(daemon->control, NULL, NULL);
 	log_info("ringwayd", "ready: ringwayctl --socket %s", daemon->socket);
 	if (ready_tell() != 0)
 		log_warning("ringwayd", "the service manager did not hear that we are ready");
+}
+
+static void ports_are_open(void *argument)
+{
+	struct daemon *daemon = argument;
+
+	serve(daemon);
+	/* What the file said, or what was saved in another way, is safe from now on. */
+	if (server != NULL)
+		saving_write(daemon->control, NULL, NULL);
+}
+
+/* Whatever a port waits for, the operator can ask which one it is. */
+static void ports_are_late(void *argument)
+{
+	log_warning("ringwayd", "a port takes long to be opened: changes wait for it");
+	serve(argument);
 }
 
 /* ---- SIGHUP: the configuration file, if it has changed since it was last applied ---- */
@@ -226,8 +257,8 @@ int main(int argc, char **argv)
 	daemon->loop = loop_new();
 	signal(SIGPIPE, SIG_IGN);
 	if (daemon->loop == NULL ||
-	    loop_signal_start(&interrupt, daemon->loop, SIGINT, begin_shutdown, daemon) != 0 ||
-	    loop_signal_start(&terminate, daemon->loop, SIGTERM, begin_shutdown, daemon) != 0 ||
+	    loop_signal_start(&interrupt, daemon->loop, SIGINT, signalled, daemon) != 0 ||
+	    loop_signal_start(&terminate, daemon->loop, SIGTERM, signalled, daemon) != 0 ||
 	    loop_signal_start(&hangup, daemon->loop, SIGHUP, reload_configuration, NULL) != 0) {
 		error_set(&err, ERROR_SYSTEM, 0, "no event loop");
 		return complain(&err);
@@ -240,6 +271,8 @@ int main(int argc, char **argv)
 	saving_begin(daemon->control, &start, state);
 	daemon->control->directory = options.directory;
 	start_workers(daemon->control);
+	if (loop_timer_start(&patience, daemon->loop, PATIENCE_MS, ports_are_late, daemon) != 0)
+		log_warning("ringwayd", "out of memory for a timer");
 	control_start(daemon->control, start.model, ports_are_open, daemon);
 	loop_run(daemon->loop);
 
@@ -248,6 +281,7 @@ int main(int argc, char **argv)
 	rpc_server_free(server);
 	stop_workers(daemon->control);
 	control_free(daemon->control);
+	loop_timer_stop(&patience);
 	loop_timer_stop(&interrupt);
 	loop_timer_stop(&terminate);
 	loop_timer_stop(&hangup);

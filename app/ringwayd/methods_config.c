@@ -106,7 +106,7 @@ static json_t *list_changes(const struct model *from, const struct model *to)
 		if (model_find_port(to, from->ports[i]->name) == NULL)
 			add_port_change(changes, from->ports[i]->name, "remove", NULL);
 	for (uint32_t i = 0; i < to->port_count; i++) {
-		const struct model_port *port = to->ports[i];
+		struct model_port *port = to->ports[i];
 		const struct model_port *before = model_find_port(from, port->name);
 		enum model_difference difference;
 
@@ -114,6 +114,7 @@ static json_t *list_changes(const struct model *from, const struct model *to)
 			add_port_change(changes, port->name, "add", NULL);
 			continue;
 		}
+		model_port_inherit(port, before);
 		difference = model_port_compare(before, port);
 		if (difference != MODEL_SAME)
 			add_port_change(changes, port->name, actions[difference],

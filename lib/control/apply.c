@@ -575,10 +575,12 @@ int control_new(struct control **result, struct loop *loop, const struct model *
 	control->ports = calloc(CONTROL_PORTS_MAX, sizeof(*control->ports));
 	control->remembered = json_object();
 	control->background = background_new("ringway-back");
+	control->waiting_room = background_new("ringway-wait");
 	control->retire = retire_new(start->worker_count);
 	control->fdb = fdb_new(start->bridge.capacity, start->bridge.ageing);
 	if (control->model == NULL || control->saved == NULL || control->ports == NULL ||
 	    control->remembered == NULL || control->background == NULL ||
+	    control->waiting_room == NULL ||
 	    control->retire == NULL || control->fdb == NULL || slots_publish(control) != 0)
 		goto fail;
 	for (uint16_t i = 0; i < control->worker_count; i++) {
@@ -683,6 +685,7 @@ void control_free(struct control *control)
 		worker_free(control->workers[i]);
 	snapshot_free(control->snapshot);
 	background_free(control->background);
+	background_free(control->waiting_room);
 	retire_free(control->retire);
 	fdb_free(control->fdb);
 	model_free(control->model);

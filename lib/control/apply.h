@@ -98,6 +98,7 @@ struct control_static {
 struct control {
 	struct loop *loop;
 	struct background *background;
+	struct background *waiting_room; /* for types that may wait for ever */
 	const char *directory; /* for the files of ports; NULL: none; set before control_start */
 	struct retire *retire;
 	unsigned int retired; /* objects that wait for the workers */

@@ -312,7 +312,11 @@ json_t *model_port_schema(void)
 
 void model_port_inherit(struct model_port *port, const struct model_port *earlier)
 {
-	if (port->descriptors == NULL && json_object_get(port->source, "fds") != NULL)
+	const json_t *fds = json_object_get(port->source, "fds");
+
+	/* As many as it wants: of fewer, one that stays open would take frames unread. */
+	if (port->descriptors == NULL && fds != NULL && earlier->descriptors != NULL &&
+	    json_integer_value(fds) == (json_int_t)earlier->descriptors->count)
 		port->descriptors = descriptors_use(earlier->descriptors);
 }
 
@@ -335,14 +339,28 @@ void model_port_release(struct model_port *port)
 	free(port);
 }
 
+static const char *place_of(const struct model_port *port)
+{
+	return (const char *)port->config + port->ops->place;
+}
+
+/* Two names of one namespace are told apart by the kernel, which opens an interface once. */
+static const char *space_of(const struct model_port *port)
+{
+	return port->ops->space != 0 ? (const char *)port->config + port->ops->space : "";
+}
+
 bool model_port_shares(const struct model_port *port, const struct model_port *other)
 {
-	const char *own = (const char *)port->config + port->ops->place;
+	const char *key = port->ops->place_key, *other_key = other->ops->place_key;
 
+	/* Whatever the types: a frame would come in by one port and go out by the other. */
+	if (key == NULL || other_key == NULL || strcmp(key, other_key) != 0)
+		return false;
 	/* What is not said in full is chosen by somebody else, who does not give one twice. */
-	return other->ops == port->ops && port->ops->place_key != NULL && own[0] != '\0' &&
-	       strstr(own, "%d") == NULL &&
-	       strcmp((const char *)other->config + port->ops->place, own) == 0;
+	return *place_of(port) != '\0' && strstr(place_of(port), "%d") == NULL &&
+	       strcmp(place_of(port), place_of(other)) == 0 &&
+	       strcmp(space_of(port), space_of(other)) == 0;
 }
 
 enum model_difference model_port_compare(const struct model_port *from,

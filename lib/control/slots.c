@@ -114,7 +114,9 @@ void slot_open(struct control_port *slot)
 {
 	struct control *control = slot->control;
 	const struct model_port *model = slot->model;
-	const struct port_host host = { control->retire, control->loop, control->background,
+	struct background *background = model->ops->waits ? control->waiting_room
+							  : control->background;
+	const struct port_host host = { control->retire, control->loop, background,
 					remember, inject, wake_workers, control,
 					control->directory };
 	uint16_t number = (uint16_t)(slot - control->ports);

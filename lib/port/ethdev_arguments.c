@@ -58,6 +58,12 @@ int ethdev_check_arguments(const char *arguments, struct error *err)
 	if (is_vhost_net(arguments))
 		good = good && arguments[name] == '\0' && name > strlen(VHOST_NET_PREFIX) &&
 		       name < strlen(VHOST_NET_PREFIX) + 16;
+	if (good && strncmp(arguments, "net_virtio_user", 15) == 0 &&
+	    strstr(arguments, ",server=1") != NULL) {
+		error_detail(err, NULL, NULL, NULL,
+			     "no server=1, which waits for a back-end without end");
+		return -EINVAL;
+	}
 	if (good)
 		return 0;
 	error_detail(err, NULL, NULL, NULL, ethdev_accepted);
@@ -154,10 +160,10 @@ int ethdev_find_name(const struct ethdev_wish *wish, const char *arguments, char
 bool ethdev_is_client(const char *driver, const char *arguments)
 {
 	if (strcmp(driver, "net_memif") == 0)
-		return strstr(arguments, ",role=server") == NULL;
+		return strstr(arguments, ",role=server") == NULL &&
+		       strstr(arguments, ",role=master") == NULL;
 	return strcmp(driver, "net_virtio_user") == 0 &&
-	       strstr(arguments, ",path=" VHOST_NET) == NULL &&
-	       strstr(arguments, ",server=1") == NULL;
+	       strstr(arguments, ",path=" VHOST_NET) == NULL;
 }
 
 void ethdev_find_memif(const char *arguments, char *path, size_t size)

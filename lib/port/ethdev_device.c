@@ -18,6 +18,7 @@
 #include <rte_mempool.h>
 
 #include "base/log.h"
+#include "base/units.h"
 #include "frame/frame.h"
 #include "port/ethdev_arguments.h"
 #include "port/interface.h"
@@ -224,28 +225,27 @@ static int check_memif(const struct ethdev_wish *wish, const struct ethdev_devic
 	const char *size = strstr(wish->arguments, ",bsize=");
 	const unsigned long bytes = size != NULL ? strtoul(size + strlen(",bsize="), NULL, 10)
 						 : ROOM;
+	const uint32_t mtu = wish->mtu != 0 ? wish->mtu : device->mtu;
 	char accepted[64];
 
-	if (!is_memif(device) || wish->mtu + HEADERS <= bytes)
+	if (!is_memif(device) || mtu + HEADERS <= bytes)
 		return 0;
 	snprintf(accepted, sizeof(accepted), "%d to %lu, or a larger bsize= on both sides",
 		 RTE_ETHER_MIN_MTU, bytes > HEADERS ? bytes - HEADERS : 0);
 	return ethdev_refuse(wish, "mtu", EINVAL, accepted, err,
-			     "an MTU of %u does not fit in its buffers of %lu bytes", wish->mtu,
-			     bytes);
+			     "an MTU of %u does not fit in its buffers of %lu bytes", mtu, bytes);
 }
 
-/* Where the driver knows of no MTU, what is wished for is all there is. */
 /* Can the device have the MTU, as far as can be known without trying? */
 static int check_mtu(const struct ethdev_wish *wish, const struct ethdev_device *device,
 		     const struct rte_eth_dev_info *info, struct error *err)
 {
 	char accepted[32];
 
-	if (wish->mtu == 0 || wish->mtu == device->mtu)
-		return 0;
 	if (check_memif(wish, device, err) != 0)
 		return -EINVAL;
+	if (wish->mtu == 0 || wish->mtu == device->mtu)
+		return 0;
 	if (device->running && !device->chains && wish->mtu + HEADERS > device->room)
 		return ethdev_refuse(wish, "mtu", EBUSY, NULL, err,
 				     "an MTU of %u takes larger packet buffers, and so a new port",
@@ -256,6 +256,7 @@ static int check_mtu(const struct ethdev_wish *wish, const struct ethdev_device 
 	return ethdev_refuse(wish, "mtu", EINVAL, accepted, err, "its MTU cannot be %u", wish->mtu);
 }
 
+/* Where the driver knows of no MTU, what is wished for is all there is. */
 static int set_mtu(const struct ethdev_wish *wish, struct ethdev_device *device,
 		   const struct rte_eth_dev_info *info, struct error *err)
 {
@@ -303,6 +304,7 @@ static int configure(const struct ethdev_wish *wish, struct ethdev_device *devic
 		conf.rx_adv_conf.rss_conf.rss_hf = hash;
 	}
 	device->mtu = own_mtu(device, info);
+	device->first.mtu = device->mtu;
 	conf.rxmode.mtu = device->mtu;
 	result = rte_eth_dev_configure(device->id, wish->queues, wish->queues, &conf);
 	if (result != 0)
@@ -421,7 +423,8 @@ static int set_mac(const struct ethdev_wish *wish, const struct ethdev_device *d
 	if (rte_eth_macaddr_get(device->id, &old) == 0 && rte_is_same_ether_addr(&address, &old))
 		return 0;
 	result = rte_eth_dev_default_mac_addr_set(device->id, try ? &old : &address);
-	if (result == 0)
+	/* One that a device has may be none that it would take. */
+	if (result == 0 || (try && result != -ENOTSUP))
 		return 0;
 	return ethdev_refuse(wish, "mac", -result, "the address that the device has, or none", err,
 			     "its address cannot be set: %s",
@@ -433,18 +436,25 @@ static int open_once(const struct ethdev_wish *wish, struct ethdev_device *devic
 		     struct error *err)
 {
 	struct rte_eth_dev_info info = { .device = NULL };
+	struct rte_ether_addr address;
 	struct leftovers before;
 	int result;
 
 	memset(device, 0, sizeof(*device));
 	ethdev_find_memif(wish->arguments, device->memif, sizeof(device->memif));
 	leftovers_find(&before, device->memif);
+	/* The driver has one listener a path, which would go with the first of its ports. */
+	if (strncmp(wish->arguments, "net_memif", 9) == 0 && leftovers_listen(&before))
+		return ethdev_refuse(wish, "device", EADDRINUSE, "a socket= of its own", err,
+				     "another port listens at %s", device->memif);
 	result = probe(wish, device, &info, err);
 	if (result != 0)
 		return result;
 	result = configure(wish, device, &info, err);
 	if (result == 0)
 		result = make_queues(wish, device, &info, err);
+	if (result == 0 && rte_eth_macaddr_get(device->id, &address) == 0)
+		memcpy(device->first.mac, address.addr_bytes, sizeof(device->first.mac));
 	if (result == 0)
 		result = set_mac(wish, device, false, err);
 	if (result == 0)
@@ -485,26 +495,43 @@ void ethdev_close(struct ethdev_device *device)
 
 /* ---- a device that runs ---- */
 
+/* What is not given any more is as it was at first. */
+static struct ethdev_wish whole_wish(const struct ethdev_wish *wish,
+				     const struct ethdev_device *device)
+{
+	struct ethdev_wish whole = *wish;
+
+	if (whole.mtu == 0)
+		whole.mtu = device->first.mtu;
+	if (!whole.mac.given && mac_is_station(device->first.mac)) {
+		whole.mac.given = true;
+		memcpy(whole.mac.mac, device->first.mac, sizeof(whole.mac.mac));
+	}
+	return whole;
+}
+
 int ethdev_check(const struct ethdev_wish *wish, const struct ethdev_device *device,
 		 struct error *err)
 {
+	const struct ethdev_wish whole = whole_wish(wish, device);
 	struct rte_eth_dev_info info = { .device = NULL };
 	int result;
 
 	rte_eth_dev_info_get(device->id, &info);
-	result = check_mtu(wish, device, &info, err);
-	return result != 0 ? result : set_mac(wish, device, true, err);
+	result = check_mtu(&whole, device, &info, err);
+	return result != 0 ? result : set_mac(&whole, device, true, err);
 }
 
 int ethdev_set(const struct ethdev_wish *wish, struct ethdev_device *device, struct error *err)
 {
+	const struct ethdev_wish whole = whole_wish(wish, device);
 	struct rte_eth_dev_info info = { .device = NULL };
 	int mtu, mac, filters;
 
 	rte_eth_dev_info_get(device->id, &info);
-	filters = set_filters(wish, device, err);
-	mac = set_mac(wish, device, false, err);
-	mtu = set_mtu(wish, device, &info, err);
+	filters = set_filters(&whole, device, err);
+	mac = set_mac(&whole, device, false, err);
+	mtu = set_mtu(&whole, device, &info, err);
 	return mtu != 0 ? mtu : mac != 0 ? mac : filters;
 }
 

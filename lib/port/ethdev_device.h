@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "port/ethdev_leftovers.h"
+#include "port/interface.h"
 #include "port/offloads.h"
 #include "rpc/param.h"
 
@@ -49,6 +50,7 @@ struct ethdev_device {
 	char name[64];            /* DPDK's name of it */
 	char driver[40];
 	uint32_t mtu;             /* that it has */
+	struct interface_facts first; /* MTU and address that it came with */
 	struct rte_mempool *pool; /* packet buffers */
 	uint32_t room;            /* bytes of a frame in one of them */
 	uint64_t tx_offloads;     /* RTE_ETH_TX_OFFLOAD_*, as set up */

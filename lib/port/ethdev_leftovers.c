@@ -98,6 +98,14 @@ void leftovers_find(struct leftovers *found, const char *memif)
 		closedir(directory);
 }
 
+bool leftovers_listen(const struct leftovers *set)
+{
+	for (uint16_t i = 0; i < set->count; i++)
+		if (listens(set->files[i].fd))
+			return true;
+	return false;
+}
+
 static bool contains(const struct leftovers *set, int fd, const char *identity)
 {
 	for (uint16_t i = 0; i < set->count; i++)

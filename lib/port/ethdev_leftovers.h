@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define LEFTOVERS_MAX 256 /* more are left as they are */
@@ -26,6 +27,9 @@ struct leftovers {
 
 /* All such descriptors of the process. memif: the path at which one of memif would listen. */
 void leftovers_find(struct leftovers *found, const char *memif);
+
+/* Does one of them listen for peers of memif? */
+bool leftovers_listen(const struct leftovers *set);
 
 /* Takes those of `others` out of `set`. */
 void leftovers_subtract(struct leftovers *set, const struct leftovers *others);

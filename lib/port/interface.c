@@ -167,7 +167,9 @@ static const struct rtattr *find_attribute(const void *attributes, ssize_t lengt
 	return NULL;
 }
 
-uint32_t interface_tap_queues(const char *interface)
+/* What the kernel tells of a TAP, or NULL; valid as long as the answer. */
+static const struct rtattr *find_tap_fact(const char *interface, int type, char *answer,
+					  size_t size)
 {
 	struct {
 		struct nlmsghdr header;
@@ -177,27 +179,46 @@ uint32_t interface_tap_queues(const char *interface)
 			    .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST },
 		.message = { .ifi_index = (int)if_nametoindex(interface) },
 	};
-	static const int path[] = { IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_TUN_NUM_QUEUES };
-	char answer[16384];
+	const int path[] = { IFLA_LINKINFO, IFLA_INFO_DATA, type };
 	const struct rtattr *attribute = NULL;
 	const char *at = answer + NLMSG_LENGTH(sizeof(struct ifinfomsg));
 	ssize_t length;
-	uint32_t count = 0;
 
 	if (request.message.ifi_index == 0)
-		return 0;
-	length = ask(&request.header, answer, sizeof(answer));
+		return NULL;
+	length = ask(&request.header, answer, size);
 	length -= (ssize_t)NLMSG_LENGTH(sizeof(struct ifinfomsg));
 	for (size_t i = 0; i < sizeof(path) / sizeof(path[0]); i++) {
 		attribute = length > 0 ? find_attribute(at, length, path[i]) : NULL;
 		if (attribute == NULL)
-			return 0;
+			return NULL;
 		at = RTA_DATA(attribute);
 		length = (ssize_t)RTA_PAYLOAD(attribute);
 	}
-	if (length >= (ssize_t)sizeof(count))
-		memcpy(&count, at, sizeof(count));
+	return attribute;
+}
+
+/* Enough for all that the kernel says of one interface. */
+#define ANSWER_SIZE 16384
+
+uint32_t interface_tap_queues(const char *interface)
+{
+	char answer[ANSWER_SIZE];
+	const struct rtattr *fact = find_tap_fact(interface, IFLA_TUN_NUM_QUEUES, answer,
+						  sizeof(answer));
+	uint32_t count = 0;
+
+	if (fact != NULL && RTA_PAYLOAD(fact) >= sizeof(count))
+		memcpy(&count, RTA_DATA(fact), sizeof(count));
 	return count;
+}
+
+bool interface_tap_has_info(const char *interface)
+{
+	char answer[ANSWER_SIZE];
+	const struct rtattr *fact = find_tap_fact(interface, IFLA_TUN_PI, answer, sizeof(answer));
+
+	return fact != NULL && RTA_PAYLOAD(fact) >= 1 && *(const uint8_t *)RTA_DATA(fact) != 0;
 }
 
 int interface_add_address(const char *interface, const struct interface_address *address,
@@ -239,12 +260,14 @@ int interface_bring_up(const char *interface, struct error *err)
 
 	if (fd < 0)
 		return fd;
-	if (ioctl(fd, SIOCGIFFLAGS, &request) == 0)
+	if (ioctl(fd, SIOCGIFFLAGS, &request) != 0)
+		result = -errno;
+	/* Who may not bring it up can use one that is up. */
+	if (result == 0 && !(request.ifr_flags & IFF_UP)) {
 		request.ifr_flags |= IFF_UP;
-	else
-		result = -errno;
-	if (result == 0 && ioctl(fd, SIOCSIFFLAGS, &request) != 0)
-		result = -errno;
+		if (ioctl(fd, SIOCSIFFLAGS, &request) != 0)
+			result = -errno;
+	}
 	close(fd);
 	return result == 0 ? 0 : interface_refuse(interface, "\"up\"", NULL, -result, err);
 }

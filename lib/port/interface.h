@@ -9,6 +9,7 @@
 #pragma once
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -46,6 +47,9 @@ int interface_bring_up(const char *interface, struct error *err);
 
 /* How many queues of a TAP interface are open, by whomever; 0 where it is none, or unknown. */
 uint32_t interface_tap_queues(const char *interface);
+
+/* Does the kernel write packet information before the frames of a TAP interface? */
+bool interface_tap_has_info(const char *interface);
 
 /* What the interface has now. */
 int interface_find(const char *interface, struct interface_facts *facts, struct error *err);

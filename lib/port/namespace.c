@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -20,7 +21,8 @@ int namespace_open(const char *name, struct error *err)
 	int fd;
 
 	snprintf(path, sizeof(path), "%s%s", name[0] == '/' ? "" : "/run/netns/", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* Whatever is there instead, a FIFO say, must not keep us waiting. */
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
 	error_set(err, ERROR_SYSTEM, errno, "the network namespace %s cannot be opened: %s", path,
@@ -30,12 +32,22 @@ int namespace_open(const char *name, struct error *err)
 	return -err->errnum;
 }
 
+bool namespace_is_own(int fd)
+{
+	struct stat own, other;
+
+	return stat(OWN_NAMESPACE, &own) == 0 && fstat(fd, &other) == 0 &&
+	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
 int namespace_enter(int fd)
 {
 	int former = open(OWN_NAMESPACE, O_RDONLY | O_CLOEXEC);
 	int errnum = errno;
 
-	if (former >= 0 && setns(fd, CLONE_NEWNET) != 0) {
+	/* Who may not come back (a namespace of another user namespace) must not leave. */
+	if (former >= 0 &&
+	    (setns(former, CLONE_NEWNET) != 0 || setns(fd, CLONE_NEWNET) != 0)) {
 		errnum = errno;
 		close(former);
 		former = -1;

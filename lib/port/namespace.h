@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/error.h"
 
 /*
@@ -12,6 +14,9 @@
  * filled.
  */
 int namespace_open(const char *name, struct error *err);
+
+/* Is it the one that the calling thread is in? */
+bool namespace_is_own(int fd);
 
 /*
  * The calling thread enters a namespace, whose descriptor is taken over. Returns what

@@ -89,6 +89,13 @@ static int find_ethernet(int fd, const char *interface, struct error *err)
 		return -ENODEV;
 	}
 	index = request.ifr_ifindex;
+	/* By another name it would be taken for another interface. */
+	if (ioctl(fd, SIOCGIFNAME, &request) == 0 && strcmp(request.ifr_name, interface) != 0) {
+		error_set(err, ERROR_SYSTEM, EINVAL, "%s is another name of the interface %s",
+			  interface, request.ifr_name);
+		error_detail(err, NULL, "interface", interface, request.ifr_name);
+		return -EINVAL;
+	}
 	if (ioctl(fd, SIOCGIFHWADDR, &request) != 0)
 		return refuse(interface, "its kind cannot be found", errno, err);
 	if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) {

@@ -106,6 +106,8 @@ struct port_ops {
 	size_t config_size;         /* of the struct that params fill */
 	size_t place;               /* offset in it of the string that no two ports share */
 	const char *place_key;      /* and its key: "socket", "interface" */
+	bool waits;                 /* opening may take for ever: not on others' thread */
+	size_t space;               /* offset of a string: the space of that name; 0: "" */
 
 	/*
 	 * Refuses keys that contradict each other; may set *queues, the pairs that were asked for,

@@ -417,26 +417,41 @@ static void set(struct port *port, const void *settings, bool renegotiate)
 {
 	struct tap *tap = port->driver;
 	struct error err;
+	uint32_t old_mtu, mtu;
+	bool had_mac;
 
 	(void)renegotiate;
 	if (tap == NULL)
 		return;
+	old_mtu = tap->wish.mtu;
+	had_mac = tap->wish.mac.given;
 	make_wish(port, settings, &tap->wish);
+	tap->wish.mtu_left = old_mtu != 0;
+	tap->wish.mac_left = had_mac;
 	if (tap_device_change(&tap->wish, tap->fds, port->queue_count, &tap->facts, &err) != 0)
 		log_warning("tap", "port %s: %s", port->name, err.message);
-	else if (tap->wish.mtu != 0)
-		port->own_mtu = tap->wish.mtu;
+	mtu = tap_device_mtu(tap->fds[0]);
+	if (mtu != 0)
+		port->own_mtu = mtu;
 	publish(port);
 }
 
+/* Whoever has the interface may have changed its MTU meanwhile. */
 static bool is_lost(struct port *port, const char **reason)
 {
 	const struct tap *tap = port->driver;
 	char name[IFNAMSIZ];
+	uint32_t mtu;
 
 	*reason = NULL;
-	if (tap == NULL || tap_device_is_there(tap->fds[0], name))
+	if (tap == NULL)
 		return false;
+	if (tap_device_is_there(tap->fds[0], name)) {
+		mtu = tap_device_mtu(tap->fds[0]);
+		if (mtu != 0)
+			port->own_mtu = mtu;
+		return false;
+	}
 	*reason = "the interface was deleted";
 	return true;
 }
@@ -472,6 +487,7 @@ const struct port_ops tap_ops = {
 	.config_size = sizeof(struct tap_config),
 	.place = offsetof(struct tap_config, place.interface),
 	.place_key = "interface",
+	.space = offsetof(struct tap_config, place.netns),
 	.check = tap_config_check,
 	.open = open_port,
 	.can_set = can_set,

@@ -98,7 +98,7 @@ const struct param tap_params[] = {
 		  "br0 by default" },
 	{ "netns", PARAM_STRING, AT(place.netns), .check = check_netns,
 	  .help = "network namespace where the interface is: a name, or an absolute path" },
-	{ "persist", PARAM_BOOL, AT(place.persist), .initial = "false",
+	{ "persist", PARAM_BOOL, AT(persist), .initial = "false",
 	  .help = "the interface stays when the port goes" },
 	{ "vnet_header", PARAM_CHOICE, AT(place.vnet_header), .choices = vnet_header_names,
 	  .initial = "\"auto\"",

@@ -28,10 +28,10 @@ struct tap_config {
 		char helper[TAP_PATH_SIZE];
 		char bridge[IFNAMSIZ];
 		char netns[TAP_PATH_SIZE];
-		bool persist;             /* it stays when the last descriptor is closed */
 		uint32_t vnet_header, endian;
 		char up_script[TAP_PATH_SIZE], down_script[TAP_PATH_SIZE];
 	} place;
+	bool persist;                     /* it stays when the last descriptor is closed */
 	json_t *addresses;
 	struct offload_switches offloads;
 	uint64_t sndbuf;                  /* bytes; 0: no bound */

@@ -34,12 +34,47 @@ bool tap_device_is_there(int fd, char name[IFNAMSIZ])
 	return true;
 }
 
-/* Enters the namespace that the interface is in now. Less than 0: we may not, or need not. */
-static int enter_namespace(int fd)
+/* Without being told where the interface is: one of its name and address is in our namespace. */
+static bool is_here(const char *interface, int fd)
+{
+	struct ifreq request = { .ifr_flags = 0 };
+	struct interface_facts facts;
+	struct error err;
+
+	return ioctl(fd, SIOCGIFHWADDR, &request) == 0 &&
+	       interface_find(interface, &facts, &err) == 0 &&
+	       memcmp(request.ifr_hwaddr.sa_data, facts.mac, sizeof(facts.mac)) == 0;
+}
+
+/*
+ * Enters the namespace that the interface is in now. *former goes to namespace_leave; it is -1
+ * where that is ours. Returns 0 or -errno: another interface of the same name must not be touched.
+ */
+static int enter_namespace(const char *interface, int fd, int *former)
 {
 	int namespace = ioctl(fd, TUNGETDEVNETNS);
+	int errnum = errno;
 
-	return namespace >= 0 ? namespace_enter(namespace) : -1;
+	*former = -1;
+	if (namespace < 0)
+		return is_here(interface, fd) ? 0 : -errnum;
+	if (namespace_is_own(namespace)) {
+		close(namespace);
+		return 0;
+	}
+	*former = namespace_enter(namespace);
+	return *former >= 0 ? 0 : *former;
+}
+
+static int visit(const char *interface, int fd, int *former, struct error *err)
+{
+	int result = enter_namespace(interface, fd, former);
+
+	if (result != 0)
+		error_set(err, ERROR_SYSTEM, -result,
+			  "%s is in a network namespace that cannot be entered: %s", interface,
+			  strerror(-result));
+	return result;
 }
 
 /* ---- what can change on open queues ---- */
@@ -73,13 +108,24 @@ static int open_steering(const char *path, struct error *err)
 {
 	union bpf_attr attributes = { .pathname = (uint64_t)(uintptr_t)path };
 	int fd = (int)syscall(SYS_bpf, BPF_OBJ_GET, &attributes, sizeof(attributes));
+	struct bpf_prog_info info = { .type = 0 };
+	union bpf_attr query = { .info = { .bpf_fd = (uint32_t)fd, .info_len = sizeof(info),
+					   .info = (uint64_t)(uintptr_t)&info } };
 
-	if (fd >= 0)
+	if (fd < 0) {
+		error_set(err, ERROR_SYSTEM, errno, "the steering program %s cannot be opened: %s",
+			  path, strerror(errno));
+		error_detail(err, NULL, "steering", path, "the path of a pinned eBPF program");
+		return -err->errnum;
+	}
+	/* Of a map the answer has another shape, and no such type at this place. */
+	if (syscall(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &query, sizeof(query)) != 0 ||
+	    info.type == BPF_PROG_TYPE_SOCKET_FILTER)
 		return fd;
-	error_set(err, ERROR_SYSTEM, errno, "the steering program %s cannot be opened: %s", path,
-		  strerror(errno));
-	error_detail(err, NULL, "steering", path, "the path of a pinned eBPF program");
-	return -err->errnum;
+	close(fd);
+	error_set(err, ERROR_SYSTEM, EINVAL, "the steering program %s is no socket filter", path);
+	error_detail(err, NULL, "steering", path, "a pinned program of type socket filter");
+	return -EINVAL;
 }
 
 /* Attaches the program, or detaches the one that was there. */
@@ -137,19 +183,65 @@ static int change_queues(const struct tap_wish *wish, const int *fds, uint16_t c
 	return result;
 }
 
+/* Of what is not given any more the interface gets what it had at first. */
+static int change_interface(const char *interface, const struct tap_wish *wish,
+			    const struct tap_facts *facts, struct error *err)
+{
+	struct param_mac mac = wish->mac;
+	uint32_t mtu = wish->mtu;
+
+	if (mtu == 0 && wish->mtu_left)
+		mtu = facts->first.mtu;
+	if (!mac.given && wish->mac_left) {
+		mac.given = true;
+		memcpy(mac.mac, facts->first.mac, sizeof(mac.mac));
+	}
+	return interface_set(interface, mtu, &mac, err);
+}
+
+static int set_persist(const struct tap_wish *wish, int fd, struct tap_facts *facts,
+		       struct error *err)
+{
+	if (wish->config.persist == facts->persists)
+		return 0;
+	if (ioctl(fd, TUNSETPERSIST, (unsigned long)wish->config.persist) != 0)
+		return interface_refuse(facts->interface, "\"persist\"", "persist", errno, err);
+	facts->persists = wish->config.persist;
+	return 0;
+}
+
 int tap_device_change(const struct tap_wish *wish, const int *fds, uint16_t count,
 		      struct tap_facts *facts, struct error *err)
 {
+	struct error other;
 	int result = change_queues(wish, fds, count, facts, err);
+	int second = set_persist(wish, fds[0], facts, result == 0 ? err : &other);
 	char name[IFNAMSIZ];
 	int former;
 
-	if (result != 0 || !tap_device_is_there(fds[0], name))
+	if (result == 0)
+		result = second;
+	if (!tap_device_is_there(fds[0], name))
 		return result;
-	former = enter_namespace(fds[0]);
-	result = interface_set(name, wish->mtu, &wish->mac, err);
+	second = visit(name, fds[0], &former, result == 0 ? err : &other);
+	if (second == 0)
+		second = change_interface(name, wish, facts, result == 0 ? err : &other);
 	namespace_leave(former);
-	return result;
+	return result != 0 ? result : second;
+}
+
+uint32_t tap_device_mtu(int fd)
+{
+	struct interface_facts facts = { .mtu = 0 };
+	char name[IFNAMSIZ];
+	struct error err;
+	int former;
+
+	if (!tap_device_is_there(fd, name) || visit(name, fd, &former, &err) != 0)
+		return 0;
+	interface_find(name, &facts, &err);
+	namespace_leave(former);
+	return facts.mtu;
 }
 
 int tap_device_check(const struct tap_config *config, uint32_t mtu, struct error *err)
@@ -212,8 +304,18 @@ static int set_up(const struct tap_wish *wish, int fd, struct tap_facts *facts, 
 	const struct tap_config *config = &wish->config;
 	const char *interface = facts->interface;
 	const bool own = config->place.fds == 0 && config->place.helper[0] == '\0';
-	int result = interface_set(interface, wish->mtu, &wish->mac, err);
+	int result = interface_find(interface, &facts->first, err);
 
+	/* Of a device by name we know, as we opened it. */
+	if (result == 0 && !own && interface_tap_has_info(interface)) {
+		error_set(err, ERROR_SYSTEM, EBADF,
+			  "%s has packet information before each frame", interface);
+		error_detail(err, NULL, config->place.fds > 0 ? "fds" : "helper", NULL,
+			     "a TAP that was opened with IFF_NO_PI");
+		result = -EBADF;
+	}
+	if (result == 0)
+		result = interface_set(interface, wish->mtu, &wish->mac, err);
 	if (result == 0 && config->place.bridge[0] != '\0' && config->place.helper[0] == '\0')
 		result = interface_join(interface, config->place.bridge, err);
 	if (result == 0 && own)
@@ -227,16 +329,14 @@ static int set_up(const struct tap_wish *wish, int fd, struct tap_facts *facts, 
 		if (result != 0)
 			error_detail(err, NULL, "up_script", config->place.up_script, NULL);
 	}
-	if (result == 0 && config->place.persist && ioctl(fd, TUNSETPERSIST, 1) != 0)
-		return interface_refuse(interface, "\"persist\"", "persist", errno, err);
-	return result;
+	return result != 0 ? result : set_persist(wish, fd, facts, err);
 }
 
 int tap_device_open(const struct tap_wish *wish, int *fds, uint16_t count, struct tap_facts *facts,
 		    struct error *err)
 {
 	int result = tap_source_open(&wish->config, fds, count, facts, err);
-	int former;
+	int former = -1;
 
 	if (result != 0)
 		return result;
@@ -245,7 +345,8 @@ int tap_device_open(const struct tap_wish *wish, int *fds, uint16_t count, struc
 		result = set_header(fds[i], facts, err);
 	if (result == 0)
 		result = change_queues(wish, fds, count, facts, err);
-	former = enter_namespace(fds[0]);
+	if (result == 0)
+		result = visit(facts->interface, fds[0], &former, err);
 	if (result == 0)
 		result = set_up(wish, fds[0], facts, err);
 	namespace_leave(former);
@@ -262,8 +363,8 @@ void tap_device_close(const struct tap_wish *wish, int *fds, uint16_t count)
 	int former;
 
 	if (wish->config.place.down_script[0] != '\0' && tap_device_is_there(fds[0], name)) {
-		former = enter_namespace(fds[0]);
-		if (run_script(wish->config.place.down_script, name, fds[0], &err) != 0)
+		if (visit(name, fds[0], &former, &err) != 0 ||
+		    run_script(wish->config.place.down_script, name, fds[0], &err) != 0)
 			log_warning("tap", "%s: %s", name, err.message);
 		namespace_leave(former);
 	}

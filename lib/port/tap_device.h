@@ -23,12 +23,15 @@ struct tap_wish {
 	struct interface_address addresses[TAP_ADDRESSES_MAX];
 	uint32_t mtu;             /* 0: as the interface has it */
 	struct param_mac mac;
+	bool mtu_left, mac_left;  /* it was given before, and is not any more */
 };
 
 struct tap_facts {
 	char interface[IFNAMSIZ]; /* when it was opened */
 	const char *origin;       /* "made", "taken over", "descriptors", "helper" */
-	struct interface_facts found;
+	struct interface_facts first; /* MTU and address before we set any */
+	struct interface_facts found; /* and behind that */
+	bool persists;            /* as far as we have said so */
 	uint32_t header;          /* bytes of the offload header before each frame: 0, 10, 12 */
 	bool uso;                 /* the kernel knows of USO, and `offloads` has it on */
 	bool swap;                /* its fields have the other byte order than this host */
@@ -55,6 +58,9 @@ int tap_device_change(const struct tap_wish *wish, const int *fds, uint16_t coun
 
 /* Would tap_device_change find what it needs? Returns 0, or -errno with err filled. */
 int tap_device_check(const struct tap_config *config, uint32_t mtu, struct error *err);
+
+/* The MTU that the interface has now, wherever it is; 0: unknown. */
+uint32_t tap_device_mtu(int fd);
 
 /* Is the interface still there, wherever it may have been moved? Its name now goes to `name`. */
 bool tap_device_is_there(int fd, char name[IFNAMSIZ]);

@@ -58,6 +58,7 @@ struct connection {
 	uint64_t descriptors_until;
 	LIST_HEAD(, pending) pending;
 	unsigned int pending_count;
+	bool stalled;    /* too many answers are due: nothing more is read */
 	bool processing; /* its input is being handled further up the stack */
 	bool eof;        /* the client sends no more */
 	bool closing;    /* we read no more: freed once the answers have left */
@@ -208,8 +209,7 @@ static void answered(void *argument, json_t *response)
 	 * Requests that waited for this one are handled from the loop, not from within the handler
 	 * which completed it.
 	 */
-	if (!client->processing && !client->dropped && !client->closing &&
-	    evbuffer_get_length(client->input) > 0)
+	if (!client->processing && !client->dropped && !client->closing && client->stalled)
 		event_active(client->readable, EV_READ, 0);
 	connection_settle(client);
 }
@@ -342,11 +342,11 @@ static enum framing_status scan_input(struct connection *client)
 	}
 	if (status == FRAMING_MORE && client->eof)
 		status = framing_end(framing);
-	if (status == FRAMING_MORE && framing->length == 0) {
-		/* White space alone must not pile up. */
+	if (status == FRAMING_MORE) {
+		/* White space must not pile up, nor count as part of the request. */
 		evbuffer_drain(input, framing->skipped);
 		client->handled += framing->skipped;
-		framing_reset(framing);
+		framing->skipped = 0;
 	}
 	return status;
 }
@@ -381,6 +381,7 @@ static void process_input(struct connection *client)
 	}
 	client->processing = false;
 	close_untaken(client);
+	client->stalled = stalled;
 	/* Reading on would mix the descriptors of requests that wait with those of others. */
 	if (stalled || client->eof)
 		event_del(client->readable);
@@ -464,7 +465,7 @@ static void readable(evutil_socket_t fd, short events, void *argument)
 	(void)fd;
 	(void)events;
 	/* What waits in the input is handled first. */
-	if (evbuffer_get_length(client->input) < REQUEST_MAX && !client->eof && !receive(client)) {
+	if (!client->stalled && !client->eof && !receive(client)) {
 		client->dropped = true;
 		connection_settle(client);
 		return;

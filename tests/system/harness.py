@@ -408,8 +408,9 @@ class Daemon(Process):
                 yield os.readlink(f"/proc/{self.pid}/fd/{name}").split(":")[0]
 
     def children(self):
-        """Processes that it has started and that are still there."""
-        return pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        """Processes that one of its threads has started and that are still there."""
+        return [child for children in pathlib.Path(f"/proc/{self.pid}/task").glob("*/children")
+                for child in children.read_text().split()]
 
     def rss(self, apart_from=()):
         """Resident bytes, without the guest memory that the processes `apart_from` map as well."""

@@ -497,6 +497,15 @@ def test_deleted_and_back(queues):
         place.hosts[0].run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
 
 
+def test_another_name_of_an_interface():
+    """By it a port would see all frames twice."""
+    with veths([packet_port("a"), packet_port("b")]) as place:
+        place.home.run("ip", "link", "property", "add", "dev", "pa", "altname", "other")
+        with pytest.raises(RpcError) as refused:
+            place.daemon.rpc("port.add", **packet_port("c", "other"))
+        assert "other is another name of the interface pa" in refused.value.message
+
+
 def test_not_there_at_the_start():
     """A configuration file names an interface that comes later."""
     with veths([packet_port("a"), packet_port("b")], names="a") as place:

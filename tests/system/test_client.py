@@ -16,6 +16,7 @@ import struct
 import subprocess
 import termios
 import threading
+import time
 
 import jsonschema
 import pytest
@@ -524,6 +525,34 @@ def test_pipelined_requests(switch, between, pieces):
     answers = exchange(switch, data, pieces)
     assert [answered["id"] for answered in answers] == list(range(200))
     assert all(answered["result"]["pid"] == switch.pid for answered in answers)
+
+
+@pytest.mark.parametrize("blanks", [60_000, 300_000])
+def test_white_space_before_a_request(switch, blanks):
+    """It is no part of the request, however much it is, and however it comes."""
+    long = json.dumps(request(1, "port.list", x="y" * 230_000)).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(switch.socket))
+        connection.sendall(b" " * blanks + long[:3000])
+        time.sleep(0.2)
+        connection.sendall(long[3000:] + json.dumps(request(2)).encode())
+        data = b""
+        while data.count(b"\n") < 2:
+            data += connection.recv(65536)
+    answers = [json.loads(line) for line in data.splitlines()]
+    assert answers[0]["error"]["data"]["field"] == "x" and answers[1]["result"]["pid"] == switch.pid
+
+
+def test_a_request_of_the_utmost_length(switch):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(switch.socket))
+        connection.sendall(b'"' + b"x" * ((256 << 10) - 1))
+        time.sleep(0.2)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(b"x" * 10)
+        assert "too long" in json.loads(connection.recv(65536))["error"]["message"]
 
 
 def test_batches(switch):

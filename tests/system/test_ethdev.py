@@ -5,6 +5,7 @@ Frames are sent by test programs, the kernels of namespaces, and QEMU guests."""
 import contextlib
 import json
 import os
+import socket
 import struct
 import time
 
@@ -502,6 +503,59 @@ def test_an_mtu_that_a_running_device_cannot_have():
                 daemon.rpc("port.set", name="nic0", mtu=mtu, promiscuous=False)
             assert sentence in refused.value.message and refused.value.data["field"] == "mtu"
         assert daemon.port("nic0")["mtu"] == 2000 and daemon.port("nic0").get("promiscuous", True)
+
+
+def test_what_is_not_given_any_more():
+    """The device gets the MTU and the address that it came with."""
+    with switch(ethdev("nic0", "net_af_xdp0,iface=end0")) as daemon:
+        def link():
+            found = daemon.home.links()["end0"]
+            return found["mtu"], found["address"]
+        first = link()
+        daemon.rpc("port.set", name="nic0", mtu=1400)
+        assert link()[0] == daemon.port("nic0")["mtu"] == 1400
+        daemon.rpc("port.set", name="nic0", mtu=None)
+        assert link() == first and daemon.port("nic0")["mtu"] == first[0]
+    with switch(ethdev("nic0", "net_tap0,iface=rwnic")) as daemon:
+        first = daemon.port("nic0")["ethdev"]
+        daemon.rpc("port.set", name="nic0", mac="02:00:00:00:00:0a")
+        assert daemon.port("nic0")["ethdev"]["mac"] == "02:00:00:00:00:0a"
+        daemon.rpc("port.set", name="nic0", mac=None)
+        assert daemon.port("nic0")["ethdev"]["mac"] == first["mac"]
+
+
+def test_one_listener_a_path():
+    with switch(ethdev("nic0", "net_memif0,role=server,id=0,socket-abstract=no,socket=/tmp/x")) as daemon:
+        path = daemon.directory / "memif.sock"
+        words = f"role=server,socket-abstract=no,socket={path}"
+        daemon.rpc("port.remove", name="nic0")
+        daemon.rpc("port.add", **ethdev("nic0", f"net_memif0,id=0,{words}"))
+        with pytest.raises(RpcError) as refused:
+            daemon.rpc("port.add", **ethdev("nic1", f"net_memif1,id=1,{words}"))
+        assert "another port listens" in refused.value.message
+        daemon.rpc("port.remove", name="nic0")
+        daemon.rpc("port.add", **ethdev("nic1", f"net_memif1,id=1,{words}"))
+
+
+def test_a_back_end_that_says_nothing():
+    """It keeps its own port waiting, and changes; the switch answers, and can be ended."""
+    with Workdir() as directory, Namespace() as home, socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(directory / "silent"))
+        silent.listen()
+        ports = [ethdev("nic0", f"net_virtio_user0,path={directory / 'silent'}"),
+                 vhost_port(directory, "vm1")]
+        with Daemon(directory, ports, netns=home.name, idle="adaptive", ready=False) as daemon:
+            wait_until((directory / "vm1.sock").exists, 10, "the other port is open")
+            wait_until(lambda: daemon.socket.exists() and daemon.answers(), 20, "the switch answers")
+            reasons = {port["name"]: port["reason"] for port in daemon.rpc("port.list")}
+            assert reasons["nic0"] == "being opened" and "waiting for the VMM" in reasons["vm1"]
+            daemon.process.terminate()
+            wait_until(lambda: "closing the ports" in daemon.log(), 5, "it means to stop")
+            assert daemon.running()
+            daemon.killed = True  # its status is 1 then
+            daemon.process.terminate()
+            assert daemon.wait(5) == 1
+            assert "second signal" in daemon.log()
 
 
 def test_a_mac_that_cannot_be_set():

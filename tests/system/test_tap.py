@@ -3,6 +3,8 @@
 lives in one; interfaces are moved from there to where their users are."""
 import contextlib
 import json
+import os
+import socket
 import subprocess
 import time
 import types
@@ -121,6 +123,10 @@ def test_what_is_set():
         answer = place.daemon.rpc("port.set", name="a", offloads=OFF)
         assert answer["reopened"] is False
         assert "tx-checksum-ip-generic: off" in place.home.run("ethtool", "-k", "rwa")
+        # Without a wish of its own the interface has what it had at first.
+        place.daemon.rpc("port.set", name="a", mtu=None, mac=None)
+        link = place.home.links()["rwa"]
+        assert link["mtu"] == 1500 and link["address"] not in ("02:00:00:00:00:0a", "02:00:00:00:00:0b")
         for name in "abcd":
             place.daemon.rpc("port.remove", name=name)
         assert set(place.home.links()) == {"lo"}
@@ -134,6 +140,21 @@ def test_the_mtu_is_enforced():
         with pytest.raises(AssertionError):
             place.hosts[0].run("ping", "-q", "-c", 1, "-W", 1, "-M", "do", "-s", 1473, "10.7.0.2")
         assert drops(place.daemon.counters("b"))["tx.mtu"] == 1
+
+
+def test_the_mtu_is_followed():
+    with site([tap_port("a"), tap_port("b")]) as place:
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number, mtu=9000)
+        wait_until(lambda: [place.daemon.port(name)["mtu"] for name in "ab"] == [9000, 9000], 12, "followed")
+
+        def passes():
+            try:
+                return place.hosts[0].run("ping", "-q", "-c", 1, "-W", 1, "-M", "do", "-s", 8972, "10.7.0.2")
+            except AssertionError:
+                return None
+        # The workers are told in the next round of five seconds.
+        wait_until(passes, 15, "long frames pass")
 
 
 def test_jumbo_frames():
@@ -162,8 +183,13 @@ def test_persistent_and_taken_over():
         assert "rwa" in place.home.links()
         place.daemon.rpc("port.add", **tap_port("a"))
         assert place.daemon.port("a")["origin"] == "taken over"
+        # It stays as it is, until somebody says otherwise, also while it runs.
         place.daemon.rpc("port.remove", name="a")
-        place.home.run("ip", "link", "delete", "rwa")
+        assert "rwa" in place.home.links()
+        place.daemon.rpc("port.add", **tap_port("a", persist=True))
+        assert place.daemon.rpc("port.set", name="a", persist=False)["reopened"] is False
+        place.daemon.rpc("port.remove", name="a")
+        assert "rwa" not in place.home.links()
 
 
 @pytest.mark.parametrize("more, field, sentence", [
@@ -329,10 +355,15 @@ def test_adopted_descriptors(flags, header):
         row = place.daemon.counters("a")
         assert (row["rx_segments"] > 2 * row["rx_packets"]) == (header > 0)
         # Opened anew of the same descriptors, and the configuration applied that holds already.
-        assert place.daemon.rpc("port.set", name="a", persist=True)["reopened"] is True
+        assert place.daemon.rpc("port.set", name="a", endian="little")["reopened"] is True
         place.daemon.rpc("config.apply", configuration=place.daemon.rpc("config.get")["configuration"])
         place.hosts[0].run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
-        place.daemon.rpc("port.set", name="a", persist=None)
+        # Of fewer, one that stays open would take frames that nobody reads.
+        configuration = place.daemon.rpc("config.get")["configuration"]
+        configuration["ports"] = [{**port, "fds": 1} if port["name"] == "a" else port
+                                  for port in configuration["ports"]]
+        place.daemon.rpc("config.apply", configuration=configuration)
+        assert "nobody has passed" in place.daemon.wait_port("a", "down")["reason"]
         place.daemon.rpc("port.remove", name="a")
         assert place.daemon.descriptors() == descriptors
 
@@ -340,6 +371,7 @@ def test_adopted_descriptors(flags, header):
 @pytest.mark.parametrize("queues, more, sentence", [
     ([("null", 0)], {}, "descriptor 1 cannot be adopted: it is no TAP device"),
     ([("rwa", TUN | NO_PI)], {}, "TUN device"),
+    ([("rwa", TAP | VNET)], {}, "packet information"),
     ([("rwa", FULL | MULTI), ("rwx", FULL | MULTI)], {}, "descriptor 2 cannot be adopted: it belongs to"),
     ([("rwa", FULL)], {"fds": 2}, "1 descriptors came"),
     ([("rwa", FULL)], {"interface": "rwa"}, '"fds" and "interface" exclude each other'),
@@ -541,6 +573,78 @@ for name in os.listdir(f"/proc/{pid}/fd"):
 """
 
 
+def test_a_namespace_that_cannot_be_entered():
+    """Another interface of the same name, in the switch's own namespace, is not touched."""
+    with Workdir() as directory, Namespace() as home, Namespace() as other:
+        home.run("ip", "link", "add", "rwa", "type", "veth", "peer", "rwz")
+        argv = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
+        place = types.SimpleNamespace(home=other)
+        with Daemon(directory, [tap_port("b")], netns=home.name, through=argv) as place.daemon:
+            before = home.links()["rwa"]
+            answer = pass_descriptors(place, [("rwa", FULL)], name="a", type="tap", fds=1, mtu=1400,
+                                      mac="02:00:00:00:00:0a", addresses=["10.99.0.1/24"])
+            assert "cannot be entered" in answer["error"]["message"]
+            # One that is moved later.
+            home.run("ip", "link", "set", "rwb", "netns", other.name)
+            home.run("ip", "link", "add", "rwb", "type", "veth", "peer", "rwy")
+            place.daemon.rpc("port.set", name="b", mtu=1300)
+            assert "cannot be entered" in place.daemon.log()
+            assert home.links()["rwa"] == before
+            assert home.links()["rwb"]["mtu"] == other.links()["rwb"]["mtu"] == 1500
+
+
+def test_a_namespace_without_a_way_back():
+    """Of another user namespace: who may enter, but not come back, stays, and later ports are made here."""
+    with Workdir() as directory, Namespace() as home:
+        code = f"unshare -n sleep 60 & echo $! > {directory}/child; sleep 0.5; exec \"$@\""
+        with Daemon(directory, netns=home.name, through=["unshare", "-Ur", "sh", "-c", code, "x"]) as daemon:
+            child = (directory / "child").read_text().strip()
+            try:
+                with pytest.raises(RpcError) as refused:
+                    daemon.rpc("port.add", **tap_port("a", netns=f"/proc/{child}/ns/net"))
+                assert "cannot be entered" in refused.value.message
+                with pytest.raises(RpcError):  # it may not make one here, nor has it made one there
+                    daemon.rpc("port.add", **tap_port("b"))
+                shown = subprocess.run(["nsenter", "-n", "-t", child, "ip", "-br", "link"], check=True,
+                                       capture_output=True, text=True).stdout
+                assert "rwb" not in shown
+            finally:
+                subprocess.run(["kill", child], check=False)
+
+
+def test_no_namespace():
+    with site([]) as place:
+        os.mkfifo(place.directory / "fifo")
+        for name in "fifo", ".":
+            with pytest.raises(RpcError) as refused:
+                place.daemon.rpc("port.add", **tap_port("a", netns=str(place.directory / name)))
+            assert refused.value.data["field"] == "netns"
+
+
+def test_one_name_in_two_namespaces():
+    with site([]) as place:
+        for number, host in enumerate(place.hosts):
+            place.daemon.rpc("port.add", **tap_port(f"a{number}", "tap0", netns=host.name,
+                                                    addresses=[f"10.7.0.{number + 1}/24"]))
+        place.hosts[0].run("ping", "-q", "-c", 2, "-i", 0.1, "10.7.0.2")
+        # But one interface is one port's, whatever its type.
+        place.daemon.rpc("port.add", **tap_port("b", "tap0"))
+        for name, kind in ("c", "tap"), ("d", "af_packet"):
+            with pytest.raises(RpcError) as refused:
+                place.daemon.rpc("port.add", name=name, type=kind, interface="tap0")
+            assert "the interface tap0 is taken by port b" in refused.value.message
+
+
+def test_an_interface_of_this_user():
+    """Without the right to make or change any: one that the operator has made, and brought up."""
+    with Workdir() as directory, Namespace() as home:
+        home.run("ip", "tuntap", "add", "rwa", "mode", "tap", "vnet_hdr", "user", "root")
+        home.run("ip", "link", "set", "rwa", "up")
+        argv = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+        with Daemon(directory, [tap_port("a")], netns=home.name, through=argv) as daemon:
+            assert daemon.wait_port("a", "up")["origin"] == "taken over"
+
+
 def test_sndbuf():
     with site([tap_port("a", sndbuf="64KiB", queues=2)]) as place:
         def sndbufs():
@@ -571,6 +675,27 @@ def test_scripts():
         assert log.read_text().splitlines() == 4 * lines
 
 
+@pytest.mark.parametrize("count", [10, 63, 70])
+def test_notifications_behind_a_slow_request(count):
+    """However many wait: the connection goes on when they are done, and is closed when its client goes."""
+    with site([]) as place:
+        descriptors = place.daemon.descriptors()
+        script = write_program(place.directory / "script", "#!/bin/sh\nsleep 1\n")
+        notes = [{"method": "port.add", "params": tap_port("slow", up_script=script)}]
+        notes += [{"method": "port.set", "params": {"name": "slow", "labels": {"n": str(n)}}}
+                  for n in range(count)]
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(place.daemon.socket))
+            connection.sendall("".join(json.dumps({"jsonrpc": "2.0", **note}) for note in notes).encode())
+            place.daemon.wait_port("slow", "up")
+            connection.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "system.info"}).encode())
+            assert json.loads(connection.recv(65536))["id"] == 1
+        assert place.daemon.port("slow")["labels"] == {"n": str(count - 1)}
+        place.daemon.rpc("port.remove", name="slow")
+        assert place.daemon.descriptors() == descriptors
+
+
 def test_a_down_script_that_fails():
     with site([tap_port("a", down_script="/bin/false")]) as place:
         place.daemon.rpc("port.remove", name="a")
@@ -587,8 +712,8 @@ def test_a_slow_script():
         assert place.daemon.children() == [] and set(place.home.links()) == {"lo"}
 
 
-def queue_counts(place, name):
-    return [queue["rx_packets"] for queue in place.daemon.counters(name)["queues"]]
+def queue_counts(place, name, key="rx_packets"):
+    return [queue[key] for queue in place.daemon.counters(name)["queues"]]
 
 
 def test_queues_come_and_go():
@@ -602,8 +727,12 @@ def test_queues_come_and_go():
             data = place.hosts[0].links()["rwa"]["linkinfo"]["info_data"]
             assert (data["numqueues"], data["numdisabled"]) == (active, 4 - active)
             assert place.daemon.port("a")["active_queues"] == active
+            before = queue_counts(place, "a", "rx_packets"), queue_counts(place, "a", "tx_packets")
             assert place.iperf(0, 1, "-P", 8) > 50e6
-            assert place.iperf(1, 0, "-P", 8) > 50e6
+            assert place.iperf(1, 0, "-P", 16) > 50e6
+            for key, old in zip(("rx_packets", "tx_packets"), before):
+                used = [new > was for new, was in zip(queue_counts(place, "a", key), old)]
+                assert used == [number < active for number in range(4)], key
 
 
 # Loads a socket filter that returns argv[1], and pins it at argv[2] (bpf(2)).
