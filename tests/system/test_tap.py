@@ -4,6 +4,8 @@ lives in one; interfaces are moved from there to where their users are."""
 import contextlib
 import json
 import os
+import pathlib
+import re
 import socket
 import subprocess
 import time
@@ -297,6 +299,39 @@ def test_a_limit_holds_back():
         assert 85e6 < place.iperf(0, 1, seconds=4) < 100e6
         row = place.daemon.counters("a")
         assert row["rx_throttled"] > 0 and "rx.limit" not in drops(row)
+
+
+FLOOD = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for n in range(int(sys.argv[1])): s.sendto(bytes(1000), ("10.7.0.2", 9))
+"""
+
+
+def unclaimed(host):
+    """Datagrams that came to a port where nobody listens."""
+    return int(host.run("nstat", "-asz", "UdpNoPorts").splitlines()[-1].split()[1])
+
+
+def test_a_limit_loses_nothing():
+    """The frame that was read before the limit let it in is the next one, each time."""
+    limit = {"ingress": {"bandwidth": {"rate": "2Mbit", "burst": "2KiB"}}}
+    with site([tap_port("a", limits=limit), tap_port("b")]) as place:
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+        place.hosts[0].run("ping", "-q", "-c", 1, "10.7.0.2")
+        place.hosts[0].run("python3", "-c", FLOOD, 200)
+        wait_until(lambda: unclaimed(place.hosts[1]) == 200, 10, "200 datagrams have arrived")
+        assert place.daemon.counters("a")["rx_throttled"] > 20
+
+
+def test_descriptors_are_closed_on_exec():
+    with site([tap_port("a", queues=2)]) as place:
+        directory = pathlib.Path(f"/proc/{place.daemon.pid}")
+        taps = [entry.name for entry in (directory / "fd").iterdir() if os.readlink(entry) == "/dev/net/tun"]
+        flags = [int(re.search(r"flags:\s+(\d+)", (directory / "fdinfo" / name).read_text())[1], 8)
+                 for name in taps]
+        assert len(taps) == 2 and all(flag & os.O_CLOEXEC and flag & os.O_NONBLOCK for flag in flags)
 
 
 # ---- where descriptors come from ----
@@ -784,6 +819,21 @@ def test_steering():
         assert place.daemon.port("a")["mtu"] == 1500
         place.daemon.rpc("port.set", name="a", steering=None)
         assert sum(used()) > 1
+
+
+def test_what_waits_goes_with_its_queue():
+    """A frame that the limit holds back, of a queue that is switched off, is dropped and counted."""
+    limit = {"ingress": {"bandwidth": {"rate": "64kbit", "burst": "2KiB"}}}
+    with pinned() as programs, site([tap_port("a", queues=2, limits=limit,
+                                              steering=str(programs / "1")), tap_port("b")]) as place:
+        for number, name in enumerate("ab"):
+            place.move(f"rw{name}", number)
+        place.hosts[0].run("ping", "-q", "-c", 1, "10.7.0.2")
+        place.hosts[0].run("python3", "-c", FLOOD, 20)
+        place.daemon.rpc("port.set", name="a", active_queues=1)
+        wait_until(lambda: drops(place.daemon.counters("a")).get("rx.disabled") == 1, 10, "it is dropped")
+        # The kernel's own queue was emptied, too.
+        assert unclaimed(place.hosts[1]) < 20
 
 
 def test_one_owner():
