@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "port/offloads.h"
 #include "port/opening.h"
 #include "port/packet_socket.h"
+#include "port/readable.h"
 
 /* Frames that are received at a time. */
 #define SLOTS 32
@@ -185,18 +185,11 @@ static void take_slot(struct packet_queue *own, struct burst *burst, const struc
 	burst->view_count = (uint16_t)(burst->view_count + frame->view_count);
 }
 
-static bool is_readable(int fd)
-{
-	struct pollfd wish = { .fd = fd, .events = POLLIN };
-
-	return poll(&wish, 1, 0) > 0 && (wish.revents & POLLIN);
-}
-
 static bool is_waiting(struct port_queue *queue)
 {
 	const struct packet_queue *own = queue->driver;
 
-	return own->next < own->filled || is_readable(own->fd);
+	return own->next < own->filled || readable(own->fd);
 }
 
 static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t max)
@@ -316,11 +309,8 @@ static int open_sockets(struct port *port, struct error *err)
 static void publish(struct port *port)
 {
 	const struct af_packet *own = port->driver;
-	uint16_t queues[PORT_QUEUES_MAX];
 
-	for (uint16_t i = 0; i < port->queue_count; i++)
-		queues[i] = i;
-	port_set_tx(port, queues, port->queue_count, offload_needs(&own->config.offloads));
+	port_set_tx(port, NULL, port->queue_count, offload_needs(&own->config.offloads));
 }
 
 /* Looks at the interface and takes over what has changed; false: it is gone. */

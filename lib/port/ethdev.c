@@ -461,12 +461,6 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 
 /* ---- opening and closing ---- */
 
-/* The largest MTU stands for none in particular. */
-static uint32_t wanted_mtu(const struct port_settings *settings)
-{
-	return settings->mtu == PORT_MTU_MAX ? 0 : settings->mtu;
-}
-
 static void make_wish(const struct port *port, const struct port_settings *settings,
 		      const struct ethdev_config *config, struct ethdev_wish *wish)
 {
@@ -474,7 +468,7 @@ static void make_wish(const struct port *port, const struct port_settings *setti
 	wish->serial = port->serial;
 	wish->queues = port->queue_count;
 	wish->workers = port->worker_count;
-	wish->mtu = wanted_mtu(settings);
+	wish->mtu = port_wanted_mtu(settings);
 	wish->mac = settings->mac;
 	wish->promiscuous = config->promiscuous;
 	wish->allmulticast = config->allmulticast;
@@ -491,12 +485,9 @@ static int open_device(struct port *port, struct error *err)
 static void finish_open(struct port *port)
 {
 	const struct ethdev *ethdev = port->driver;
-	uint16_t queues[PORT_QUEUES_MAX];
 
-	for (uint16_t i = 0; i < port->queue_count; i++)
-		queues[i] = i;
 	port->own_mtu = ethdev->device.mtu;
-	port_set_tx(port, queues, port->queue_count, ethdev->device.accepts);
+	port_set_tx(port, NULL, port->queue_count, ethdev->device.accepts);
 }
 
 static void close_device(struct port *port)

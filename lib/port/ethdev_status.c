@@ -8,6 +8,8 @@
 #include <rte_ethdev.h>
 #include <rte_mempool.h>
 
+#include "base/units.h"
+
 /* The driver's further counters, by the driver's own names, without those that are 0. */
 static json_t *describe_xstats(uint16_t id)
 {
@@ -46,12 +48,10 @@ json_t *ethdev_describe(const struct ethdev_device *device)
 	const uint16_t id = device->id;
 	struct rte_eth_stats stats = { 0 };
 	struct rte_ether_addr mac = { .addr_bytes = { 0 } };
-	char text[RTE_ETHER_ADDR_FMT_SIZE];
+	char text[MAC_TEXT_SIZE];
 
 	rte_eth_macaddr_get(id, &mac);
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac.addr_bytes[0],
-		 mac.addr_bytes[1], mac.addr_bytes[2], mac.addr_bytes[3], mac.addr_bytes[4],
-		 mac.addr_bytes[5]);
+	mac_format(mac.addr_bytes, text);
 	rte_eth_stats_get(id, &stats);
 	return json_pack("{s:s, s:s, s:o, s:s, s:i, s:b, s:b, s:i, s:{s:I, s:I, s:I, s:I, s:o}}",
 			 "name", device->name, "driver", device->driver, "link", describe_link(id),

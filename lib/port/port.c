@@ -105,6 +105,7 @@ void port_set_tx(struct port *port, const uint16_t *queues, uint16_t count, uint
 {
 	__atomic_store_n(&port->tx_accepts, accepts, __ATOMIC_RELAXED);
 	for (uint16_t i = 0; i < count; i++)
-		__atomic_store_n(&port->tx_map[i], queues[i], __ATOMIC_RELAXED);
+		__atomic_store_n(&port->tx_map[i], queues != NULL ? queues[i] : i,
+				 __ATOMIC_RELAXED);
 	__atomic_store_n(&port->tx_ready, count, __ATOMIC_RELEASE);
 }

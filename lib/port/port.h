@@ -313,5 +313,14 @@ static inline uint32_t port_mtu(const struct port *port)
 	return port->settings.mtu < port->own_mtu ? port->settings.mtu : port->own_mtu;
 }
 
-/* For types: publishes which tx queues take frames, and what their receiver accepts. */
+/* The MTU that was asked for; 0: none was, as the largest stands for none in particular. */
+static inline uint32_t port_wanted_mtu(const struct port_settings *settings)
+{
+	return settings->mtu == PORT_MTU_MAX ? 0 : settings->mtu;
+}
+
+/*
+ * For types: publishes which tx queues take frames, and what their receiver accepts. queues NULL:
+ * the first ones.
+ */
 void port_set_tx(struct port *port, const uint16_t *queues, uint16_t count, uint32_t accepts);

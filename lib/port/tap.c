@@ -4,17 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/units.h"
 #include "frame/vnet.h"
 #include "port/opening.h"
+#include "port/readable.h"
 #include "port/tap_config.h"
 #include "port/tap_device.h"
 
@@ -31,7 +31,7 @@ struct tap_queue {
 	uint32_t header; /* bytes of the offload header before each frame: 0, 10 or 12 */
 	bool swap;       /* its byte order is not this host's */
 	bool active;     /* w: control; a queue that is not is detached from the interface */
-	struct pending *pending; /* NULL: none ever waited; w: the worker of the rx side */
+	struct pending *pending; /* w: the worker of the rx side */
 };
 
 struct tap {
@@ -132,13 +132,6 @@ static void keep_frame(struct pending *pending, const struct frame *frame)
 		       frame->views[0].length);
 }
 
-static bool is_readable(int fd)
-{
-	struct pollfd wish = { .fd = fd, .events = POLLIN };
-
-	return poll(&wish, 1, 0) > 0 && (wish.revents & POLLIN);
-}
-
 static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t max)
 {
 	struct tap_queue *own = queue->driver;
@@ -148,7 +141,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	/* The kernel says what it was allowed to when it made the frame, and may vouch for it. */
 	burst->allowed = NEEDS_ALL;
 	if (burst->budget == 0) {
-		burst->held = pending->waits || is_readable(own->fd);
+		burst->held = pending->waits || readable(own->fd);
 		return 0;
 	}
 	while (burst->count < max) {
@@ -188,7 +181,7 @@ static bool is_waiting(struct port_queue *queue)
 {
 	const struct tap_queue *own = queue->driver;
 
-	return own->pending->waits || is_readable(own->fd);
+	return own->pending->waits || readable(own->fd);
 }
 
 /* Returns 0, or the errno of the kernel. */
@@ -255,18 +248,15 @@ static void publish(struct port *port)
 	struct tap *tap = port->driver;
 	const uint32_t active = tap->wish.config.active_queues;
 	uint16_t count = active != 0 ? (uint16_t)active : port->queue_count;
-	uint16_t queues[PORT_QUEUES_MAX];
 	uint32_t accepts = 0;
 
-	for (uint16_t i = 0; i < port->queue_count; i++) {
-		queues[i] = i;
+	for (uint16_t i = 0; i < port->queue_count; i++)
 		__atomic_store_n(&tap->queues[i].active, i < count, __ATOMIC_RELAXED);
-	}
 	if (tap->facts.header > 0)
 		accepts = offload_needs(&tap->wish.config.offloads);
 	if (tap->facts.uso)
 		accepts |= NEEDS_USO;
-	port_set_tx(port, queues, count, accepts);
+	port_set_tx(port, NULL, count, accepts);
 }
 
 static int open_device(struct port *port, struct error *err)
@@ -308,12 +298,6 @@ static const struct opening_steps steps = {
 	.free = tap_free,
 };
 
-/* The largest MTU stands for none in particular: no TAP interface can have it. */
-static uint32_t wanted_mtu(const struct port_settings *settings)
-{
-	return settings->mtu == PORT_MTU_MAX ? 0 : settings->mtu;
-}
-
 static void make_wish(const struct port *port, const struct tap_config *config,
 		      struct tap_wish *wish)
 {
@@ -323,7 +307,7 @@ static void make_wish(const struct port *port, const struct tap_config *config,
 	memset(wish, 0, sizeof(*wish));
 	wish->config = *config;
 	wish->config.addresses = NULL;
-	wish->mtu = wanted_mtu(&port->settings);
+	wish->mtu = port_wanted_mtu(&port->settings);
 	wish->mac = port->settings.mac;
 	json_array_foreach(config->addresses, i, element)
 		interface_parse_address(json_string_value(element),
@@ -410,14 +394,24 @@ static int check_set(struct port *port, const void *config, const struct port_se
 		     struct error *err)
 {
 	(void)port;
-	return tap_device_check(config, wanted_mtu(settings), err);
+	return tap_device_check(config, port_wanted_mtu(settings), err);
+}
+
+/* Whoever has the interface may have changed its MTU meanwhile. */
+static void follow_mtu(struct port *port)
+{
+	const struct tap *tap = port->driver;
+	uint32_t mtu = tap_device_mtu(tap->fds[0]);
+
+	if (mtu != 0)
+		port->own_mtu = mtu;
 }
 
 static void set(struct port *port, const void *settings, bool renegotiate)
 {
 	struct tap *tap = port->driver;
 	struct error err;
-	uint32_t old_mtu, mtu;
+	uint32_t old_mtu;
 	bool had_mac;
 
 	(void)renegotiate;
@@ -430,26 +424,20 @@ static void set(struct port *port, const void *settings, bool renegotiate)
 	tap->wish.mac_left = had_mac;
 	if (tap_device_change(&tap->wish, tap->fds, port->queue_count, &tap->facts, &err) != 0)
 		log_warning("tap", "port %s: %s", port->name, err.message);
-	mtu = tap_device_mtu(tap->fds[0]);
-	if (mtu != 0)
-		port->own_mtu = mtu;
+	follow_mtu(port);
 	publish(port);
 }
 
-/* Whoever has the interface may have changed its MTU meanwhile. */
 static bool is_lost(struct port *port, const char **reason)
 {
 	const struct tap *tap = port->driver;
 	char name[IFNAMSIZ];
-	uint32_t mtu;
 
 	*reason = NULL;
 	if (tap == NULL)
 		return false;
 	if (tap_device_is_there(tap->fds[0], name)) {
-		mtu = tap_device_mtu(tap->fds[0]);
-		if (mtu != 0)
-			port->own_mtu = mtu;
+		follow_mtu(port);
 		return false;
 	}
 	*reason = "the interface was deleted";
@@ -465,14 +453,11 @@ static bool is_up(struct port *port, const char **reason)
 static void status(struct port *port, json_t *object)
 {
 	const struct tap *tap = port->driver;
-	char name[IFNAMSIZ], mac[18];
-	const uint8_t *m;
+	char name[IFNAMSIZ], mac[MAC_TEXT_SIZE];
 
 	if (tap == NULL || !tap_device_is_there(tap->fds[0], name))
 		return;
-	m = port->settings.mac.given ? port->settings.mac.mac : tap->facts.found.mac;
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
-		 m[5]);
+	mac_format(port->settings.mac.given ? port->settings.mac.mac : tap->facts.found.mac, mac);
 	json_object_set_new(object, "interface", json_string(name));
 	json_object_set_new(object, "origin", json_string(tap->facts.origin));
 	json_object_set_new(object, "mac", json_string(mac));
