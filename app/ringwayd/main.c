@@ -63,9 +63,20 @@ static void begin_shutdown(void *argument)
 	control_stop(daemon->control, all_closed, daemon->loop);
 }
 
+/* Ctrl-C and a parent that passes it on are one wish told twice. */
+#define SAME_WISH_MS 3000
+
 static void signalled(void *argument)
 {
-	if (stopping) {
+	static uint64_t first_ms;
+	struct timespec now;
+	uint64_t now_ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	if (first_ms == 0)
+		first_ms = now_ms;
+	if (stopping && now_ms - first_ms >= SAME_WISH_MS) {
 		/* A driver may never come back; what was asked for is on the disk already. */
 		log_warning("ringwayd", "stopped by a second signal, without closing the ports");
 		_exit(1);

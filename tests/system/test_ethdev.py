@@ -551,7 +551,9 @@ def test_a_back_end_that_says_nothing():
             assert reasons["nic0"] == "being opened" and "waiting for the VMM" in reasons["vm1"]
             daemon.process.terminate()
             wait_until(lambda: "closing the ports" in daemon.log(), 5, "it means to stop")
-            assert daemon.running()
+            daemon.process.terminate()
+            time.sleep(3.1)
+            assert daemon.running(), "told twice at once: one wish"
             daemon.killed = True  # its status is 1 then
             daemon.process.terminate()
             assert daemon.wait(5) == 1
