@@ -13,17 +13,24 @@
 
 struct fdb_list_wish {
 	char port[PORT_NAME_SIZE];
-	uint32_t limit;
+	uint32_t vlan, limit;
 	struct param_mac after;
+	uint32_t after_vlan;
 };
 
 static const struct param fdb_list_params[] = {
 	{ "port", PARAM_STRING, PARAM_AT(struct fdb_list_wish, port),
 	  .help = "only addresses behind this port" },
+	{ "vlan", PARAM_UINT, PARAM_AT(struct fdb_list_wish, vlan), .max = VLAN_LAST,
+	  .initial = "0", .help = "only addresses in this VLAN; 0: in any" },
 	{ "limit", PARAM_UINT, PARAM_AT(struct fdb_list_wish, limit), .min = 1, .max = LIST_MAX,
-	  .initial = LIST_DEFAULT, .help = "at most so many, in the order of the addresses" },
+	  .initial = LIST_DEFAULT,
+	  .help = "at most so many, in the order of the addresses and then of the VLANs" },
 	{ "after", PARAM_MAC, PARAM_AT(struct fdb_list_wish, after),
 	  .help = "only addresses greater than this: the last of the list before" },
+	{ "after_vlan", PARAM_UINT, PARAM_AT(struct fdb_list_wish, after_vlan), .max = VLAN_LAST,
+	  .initial = "4094",
+	  .help = "and this one in greater VLANs than this: that of the last of the list before" },
 	{ NULL }
 };
 
@@ -38,11 +45,14 @@ struct collection {
 static void collect(void *argument, const struct fdb_entry *entry)
 {
 	struct collection *collection = argument;
+	const struct fdb_list_wish *wish = collection->wish;
+	int order = wish->after.given ? memcmp(entry->mac, wish->after.mac, 6) : 1;
 
 	if (collection->port != FDB_NO_PORT && entry->port != collection->port)
 		return;
-	if (collection->wish->after.given &&
-	    memcmp(entry->mac, collection->wish->after.mac, 6) <= 0)
+	if (wish->vlan != 0 && entry->vlan != wish->vlan)
+		return;
+	if (order < 0 || (order == 0 && entry->vlan <= wish->after_vlan))
 		return;
 	if (collection->count < collection->size)
 		collection->entries[collection->count++] = *entry;
@@ -131,13 +141,38 @@ static int fdb_add(struct call *call, const void *params, json_t **result, struc
 
 struct fdb_mac {
 	struct param_mac mac;
+	uint32_t vlan;
 };
 
 static const struct param fdb_mac_params[] = {
 	{ "mac", PARAM_MAC, PARAM_AT(struct fdb_mac, mac), .required = true,
 	  .help = "the address of a station" },
+	{ "vlan", PARAM_UINT, PARAM_AT(struct fdb_mac, vlan), .max = VLAN_LAST, .initial = "0",
+	  .help = "the VLAN that it is in; 0: wherever it is" },
 	{ NULL }
 };
+
+/* Removes what was learned in a VLAN, or (0) in all. Returns whether there was anything. */
+static bool remove_learned(struct fdb *fdb, const uint8_t *mac, uint16_t vlan)
+{
+	bool any = false;
+
+	for (uint16_t v = 0; v <= VLAN_LAST; v++)
+		if (vlan == 0 || v == vlan)
+			any |= fdb_remove(fdb, fdb_key(mac, v)) == 0;
+	return any;
+}
+
+/* The port whose own address it is, in that VLAN or (0) in any. */
+static const struct model_port *find_owner(const struct model *model, const uint8_t *mac,
+					   uint16_t vlan)
+{
+	const struct model_port *owner = model_find_owner(model, mac, vlan);
+
+	for (uint16_t v = 1; owner == NULL && vlan == 0 && v <= VLAN_LAST; v++)
+		owner = model_find_owner(model, mac, v);
+	return owner;
+}
 
 /* What was learned is removed at once, what is static is a change of the model. */
 static int make_without_address(struct change *change, const struct model *now,
@@ -146,7 +181,8 @@ static int make_without_address(struct change *change, const struct model *now,
 	struct address_request *request = (struct address_request *)change;
 	struct fdb *fdb = request->request.daemon->control->fdb;
 	const uint8_t *mac = request->address.mac;
-	const struct model_port *owner = model_find_owner(now, mac);
+	const uint16_t vlan = request->address.vlan;
+	const struct model_port *owner = find_owner(now, mac, vlan);
 	char text[MAC_TEXT_SIZE];
 	int result;
 
@@ -158,8 +194,8 @@ static int make_without_address(struct change *change, const struct model *now,
 		return -EBUSY;
 	}
 	result = model_copy_to(now, wanted, err);
-	if (result != 0 || model_remove_address(*wanted, mac) == 0 ||
-	    fdb_remove(fdb, fdb_key(mac, 0)) == 0)
+	if (result != 0 || model_remove_address(*wanted, mac, vlan) > 0 ||
+	    remove_learned(fdb, mac, vlan))
 		return result;
 	error_set(err, ERROR_NOT_FOUND, ENOENT, "the forwarding table has no %s", text);
 	error_detail(err, "fdb.remove", "mac", text, "an address that fdb.list shows");
@@ -176,16 +212,20 @@ static int remove_address(struct call *call, const void *params, json_t **result
 		return -ENOMEM;
 	request->request.change.make = make_without_address;
 	memcpy(request->address.mac, wish->mac.mac, sizeof(request->address.mac));
+	request->address.vlan = (uint16_t)wish->vlan;
 	return request_submit(&request->request);
 }
 
 struct fdb_flush_wish {
 	char port[PORT_NAME_SIZE];
+	uint32_t vlan;
 };
 
 static const struct param fdb_flush_params[] = {
 	{ "port", PARAM_STRING, PARAM_AT(struct fdb_flush_wish, port),
 	  .help = "only addresses behind this port" },
+	{ "vlan", PARAM_UINT, PARAM_AT(struct fdb_flush_wish, vlan), .max = VLAN_LAST,
+	  .initial = "0", .help = "only addresses in this VLAN; 0: in any" },
 	{ NULL }
 };
 
@@ -204,7 +244,10 @@ static int flush_addresses(struct call *call, const void *params, json_t **resul
 			return no_such_port(wish->port, err);
 		number = (uint16_t)(port - control->ports);
 	}
-	*result = json_pack("{s:i}", "removed", (int)fdb_flush(control->fdb, number));
+	*result = json_pack("{s:i}", "removed",
+			    (int)(wish->vlan == 0 ? fdb_flush(control->fdb, number)
+						  : fdb_flush_vlan(control->fdb, number,
+								   (uint16_t)wish->vlan)));
 	return 0;
 }
 

@@ -70,6 +70,25 @@ static json_t *limits_to_json(const struct port *port)
 			 excess[ingress->excess]);
 }
 
+/* How the port takes part in the bridge. */
+static void add_bridging(const struct control_port *port, json_t *object)
+{
+	const struct port_settings *settings = &port->model->settings;
+	const struct fdb_port *addresses =
+		&port->control->fdb->ports[port - port->control->ports];
+
+	json_object_set_new(object, "isolated", json_boolean(settings->isolated));
+	json_object_set_new(object, "learning", json_boolean(settings->learning));
+	json_object_set_new(object, "link_local", json_boolean(settings->link_local));
+	json_object_set_new(object, "flood",
+			    json_pack("{s:b, s:b, s:b}", "unknown", settings->flood.unknown,
+				      "broadcast", settings->flood.broadcast, "multicast",
+				      settings->flood.multicast));
+	json_object_set_new(object, "addresses",
+			    json_pack("{s:i, s:I}", "learned", (int)addresses->held, "refused",
+				      (json_int_t)addresses->refused));
+}
+
 static int get_port(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
@@ -86,6 +105,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 	json_object_set_new(*result, "enabled", json_boolean(settings->enabled));
 	json_object_set_new(*result, "mtu", json_integer(settings->mtu));
 	json_object_set_new(*result, "retry", json_integer(settings->retry));
+	add_bridging(port, *result);
 	if (port->state != PORT_OPEN)
 		return 0;
 	json_object_set_new(*result, "limits", limits_to_json(port->port));

@@ -146,6 +146,29 @@ int size_parse(const char *text, uint64_t *size)
 	return number_parse(text, suffixes, tails, size);
 }
 
+/* Decimal digits, at most nine. Returns what follows, or NULL. */
+static const char *digits_parse(const char *text, uint32_t *number)
+{
+	size_t count = strspn(text, "0123456789");
+
+	if (count == 0 || count > 9)
+		return NULL;
+	*number = 0;
+	for (size_t i = 0; i < count; i++)
+		*number = *number * 10 + (uint32_t)(text[i] - '0');
+	return text + count;
+}
+
+int range_parse(const char *text, uint32_t *first, uint32_t *last)
+{
+	const char *rest = digits_parse(text, first);
+
+	*last = *first;
+	if (rest != NULL && *rest == '-')
+		rest = digits_parse(rest + 1, last);
+	return rest != NULL && *rest == '\0' && *first <= *last ? 0 : -EINVAL;
+}
+
 void text_cut(char *text, size_t size)
 {
 	size_t cut = size - 4;

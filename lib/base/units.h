@@ -43,6 +43,11 @@ int rate_parse(const char *text, uint64_t *rate);
 int size_parse(const char *text, uint64_t *size);
 
 /*
+ * A range of whole numbers, "10-20", or one, "30": first not above last. Returns 0 or -EINVAL.
+ */
+int range_parse(const char *text, uint32_t *first, uint32_t *last);
+
+/*
  * Copies text into a buffer of `size` bytes, at least 4. What does not fit is cut between two UTF-8
  * characters and ends in "...", so that the copy still is valid JSON text. The two may overlap.
  */

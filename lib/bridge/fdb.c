@@ -31,8 +31,10 @@ struct fdb *fdb_new(uint32_t capacity, uint32_t ageing)
 	if (fdb == NULL)
 		return NULL;
 	fdb->buckets = aligned_alloc(64, count * sizeof(*fdb->buckets));
-	if (fdb->buckets == NULL) {
-		free(fdb);
+	/* Of pages that are never touched, but for those of the numbers in use. */
+	fdb->ports = calloc(FDB_PORT_MAX + 1, sizeof(*fdb->ports));
+	if (fdb->buckets == NULL || fdb->ports == NULL) {
+		fdb_free(fdb);
 		return NULL;
 	}
 	memset(fdb->buckets, 0, count * sizeof(*fdb->buckets));
@@ -47,14 +49,46 @@ void fdb_free(struct fdb *fdb)
 	if (fdb == NULL)
 		return;
 	free(fdb->buckets);
+	free(fdb->ports);
+	free(fdb->claims);
 	free(fdb);
+}
+
+/* A port has one learned entry more, or less. */
+static void count_held(struct fdb *fdb, uint16_t port, int change)
+{
+	if (port <= FDB_PORT_MAX)
+		fdb->ports[port].held += (uint32_t)change;
+}
+
+static bool is_fixed(const struct fdb_bucket *bucket, unsigned int slot)
+{
+	return bucket->fixed >> slot & 1;
 }
 
 static void entry_clear(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot)
 {
+	if (!is_fixed(bucket, slot))
+		count_held(fdb, bucket->port[slot], -1);
 	__atomic_store_n(&bucket->key[slot], 0, __ATOMIC_RELEASE);
 	bucket->fixed &= (uint8_t)~(1u << slot);
 	fdb->entries--;
+}
+
+static void entry_move(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot, uint16_t port)
+{
+	if (!is_fixed(bucket, slot)) {
+		count_held(fdb, bucket->port[slot], -1);
+		count_held(fdb, port, 1);
+	}
+	__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
+}
+
+static void entry_fix(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int slot)
+{
+	if (!is_fixed(bucket, slot))
+		count_held(fdb, bucket->port[slot], -1);
+	bucket->fixed |= (uint8_t)(1u << slot);
 }
 
 /*
@@ -69,6 +103,7 @@ static void entry_set(struct fdb *fdb, struct fdb_bucket *bucket, unsigned int s
 	__atomic_store_n(&bucket->age[slot], second, __ATOMIC_RELAXED);
 	__atomic_store_n(&bucket->key[slot], key, __ATOMIC_RELEASE);
 	fdb->entries++;
+	count_held(fdb, port, 1);
 }
 
 /* Seconds since the last refresh. A worker's clock may be a second ahead of ours. */
@@ -115,7 +150,7 @@ static int evict(struct fdb *fdb, struct fdb_bucket *const buckets[2], uint16_t 
 			unsigned int held;
 			uint16_t age;
 
-			if (buckets[b]->key[i] == 0 || buckets[b]->fixed >> i & 1)
+			if (buckets[b]->key[i] == 0 || is_fixed(buckets[b], i))
 				continue;
 			held = neighbours(buckets, buckets[b]->port[i]);
 			age = entry_age(buckets[b], i, now);
@@ -152,7 +187,8 @@ static int displace(struct fdb *fdb, struct fdb_bucket *bucket)
 		 */
 		entry_set(fdb, other, slot, bucket->key[i], bucket->port[i],
 			  __atomic_load_n(&bucket->age[i], __ATOMIC_RELAXED));
-		other->fixed |= (uint8_t)((bucket->fixed >> i & 1) << slot);
+		if (is_fixed(bucket, i))
+			entry_fix(fdb, other, slot);
 		entry_clear(fdb, bucket, i);
 		return 0;
 	}
@@ -185,35 +221,22 @@ static struct fdb_bucket *find(const struct fdb *fdb, fdb_key_t key, unsigned in
 	return NULL;
 }
 
-int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
+/* Adds an entry that is not there. */
+static int insert(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
 {
 	uint64_t hash = fdb_hash(key);
 	struct fdb_bucket *const buckets[2] = { fdb_first(fdb, hash), fdb_second(fdb, hash) };
-	struct fdb_bucket *bucket;
-	unsigned int slot, slots[2] = { 0, 0 };
+	unsigned int slots[2] = { 0, 0 };
 	int first, second;
 
-	bucket = find(fdb, key, &slot);
-	if (bucket != NULL) {
-		if (bucket->port[slot] == port || bucket->fixed >> slot & 1)
-			return 0;
-		__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
-		__atomic_store_n(&bucket->age[slot], now, __ATOMIC_RELAXED);
-		counter_add(&fdb->counters.moved, 1);
-		return 0;
-	}
-	if (fdb->entries >= fdb->capacity && make_room(fdb, buckets, now) != 0) {
-		counter_add(&fdb->counters.refused, 1);
+	if (fdb->entries >= fdb->capacity && make_room(fdb, buckets, now) != 0)
 		return -ENOSPC;
-	}
 	first = free_slot(buckets[0], &slots[0]);
 	second = free_slot(buckets[1], &slots[1]);
 	if (first == 0 && second == 0) {
 		if (displace(fdb, buckets[0]) != 0 && displace(fdb, buckets[1]) != 0 &&
-		    evict(fdb, buckets, now) != 0) {
-			counter_add(&fdb->counters.refused, 1);
+		    evict(fdb, buckets, now) != 0)
 			return -ENOSPC;
-		}
 		first = free_slot(buckets[0], &slots[0]);
 		second = free_slot(buckets[1], &slots[1]);
 	}
@@ -222,6 +245,77 @@ int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
 		entry_set(fdb, buckets[0], slots[0], key, port, now);
 	else
 		entry_set(fdb, buckets[1], slots[1], key, port, now);
+	return 0;
+}
+
+/* The first claim whose address is not below this one. */
+static const struct fdb_claim *first_claim(const struct fdb *fdb, fdb_key_t address)
+{
+	uint32_t first = 0, count = fdb->claim_count;
+
+	while (count > 0) {
+		uint32_t half = count / 2;
+
+		if (fdb->claims[first + half].address < address) {
+			first += half + 1;
+			count -= half + 1;
+		} else {
+			count = half;
+		}
+	}
+	return fdb->claims + first;
+}
+
+static bool is_claimed(const struct fdb *fdb, fdb_key_t key, uint16_t port)
+{
+	const fdb_key_t address = key & ~((fdb_key_t)0x7fff << 48);
+	const uint16_t vlan = fdb_key_vlan(key);
+
+	if (fdb->claim_count == 0)
+		return false;
+	for (const struct fdb_claim *claim = first_claim(fdb, address);
+	     claim < fdb->claims + fdb->claim_count && claim->address == address; claim++)
+		if (claim->port != port && vlan_set_has(claim->vlans, vlan))
+			return true;
+	return false;
+}
+
+/* May the port have one learned entry more? */
+static bool may_learn(struct fdb *fdb, uint16_t port)
+{
+	struct fdb_port *own = &fdb->ports[port];
+
+	if (own->most == 0 || own->held < own->most)
+		return true;
+	own->refused++;
+	return false;
+}
+
+static int refuse(struct fdb *fdb, int reason)
+{
+	counter_add(&fdb->counters.refused, 1);
+	return reason;
+}
+
+int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
+{
+	unsigned int slot;
+	struct fdb_bucket *bucket = find(fdb, key, &slot);
+
+	if (bucket != NULL && (bucket->port[slot] == port || is_fixed(bucket, slot)))
+		return 0;
+	if (is_claimed(fdb, key, port))
+		return refuse(fdb, -EPERM);
+	if (!may_learn(fdb, port))
+		return refuse(fdb, -ENOSPC);
+	if (bucket != NULL) {
+		entry_move(fdb, bucket, slot, port);
+		__atomic_store_n(&bucket->age[slot], now, __ATOMIC_RELAXED);
+		counter_add(&fdb->counters.moved, 1);
+		return 0;
+	}
+	if (insert(fdb, key, port, now) != 0)
+		return refuse(fdb, -ENOSPC);
 	counter_add(&fdb->counters.learned, 1);
 	return 0;
 }
@@ -234,7 +328,7 @@ void fdb_age(struct fdb *fdb, uint16_t now, uint32_t buckets)
 		struct fdb_bucket *bucket = &fdb->buckets[fdb->sweep++ & fdb->mask];
 
 		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
-			if (bucket->key[i] == 0 || bucket->fixed >> i & 1)
+			if (bucket->key[i] == 0 || is_fixed(bucket, i))
 				continue;
 			if (entry_age(bucket, i, now) >= fdb->ageing) {
 				entry_clear(fdb, bucket, i);
@@ -250,12 +344,12 @@ int fdb_fix(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
 	struct fdb_bucket *bucket = find(fdb, key, &slot);
 
 	if (bucket == NULL) {
-		if (fdb_learn(fdb, key, port, now) != 0)
-			return -ENOSPC;
+		if (insert(fdb, key, port, now) != 0)
+			return refuse(fdb, -ENOSPC);
 		bucket = find(fdb, key, &slot);
 	}
-	__atomic_store_n(&bucket->port[slot], port, __ATOMIC_RELEASE);
-	bucket->fixed |= (uint8_t)(1u << slot);
+	entry_move(fdb, bucket, slot, port);
+	entry_fix(fdb, bucket, slot);
 	return 0;
 }
 
@@ -270,7 +364,8 @@ int fdb_remove(struct fdb *fdb, fdb_key_t key)
 	return 0;
 }
 
-uint32_t fdb_flush(struct fdb *fdb, uint16_t port)
+/* vlan: -1 for all. */
+static uint32_t flush(struct fdb *fdb, uint16_t port, int vlan)
 {
 	uint32_t count = 0;
 
@@ -278,14 +373,25 @@ uint32_t fdb_flush(struct fdb *fdb, uint16_t port)
 		struct fdb_bucket *bucket = &fdb->buckets[b];
 
 		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
-			if (bucket->key[i] == 0 || bucket->fixed >> i & 1 ||
-			    (port != FDB_NO_PORT && bucket->port[i] != port))
+			if (bucket->key[i] == 0 || is_fixed(bucket, i) ||
+			    (port != FDB_NO_PORT && bucket->port[i] != port) ||
+			    (vlan >= 0 && fdb_key_vlan(bucket->key[i]) != vlan))
 				continue;
 			entry_clear(fdb, bucket, i);
 			count++;
 		}
 	}
 	return count;
+}
+
+uint32_t fdb_flush(struct fdb *fdb, uint16_t port)
+{
+	return flush(fdb, port, -1);
+}
+
+uint32_t fdb_flush_vlan(struct fdb *fdb, uint16_t port, uint16_t vlan)
+{
+	return flush(fdb, port, vlan);
 }
 
 void fdb_forget_port(struct fdb *fdb, uint16_t port)
@@ -309,8 +415,8 @@ void fdb_walk(const struct fdb *fdb, uint16_t now,
 				continue;
 			for (unsigned int byte = 0; byte < sizeof(entry.mac); byte++)
 				entry.mac[byte] = (uint8_t)(bucket->key[i] >> (8 * byte));
-			entry.vlan = bucket->key[i] >> 48 & 0x7fff;
-			entry.fixed = bucket->fixed >> i & 1;
+			entry.vlan = fdb_key_vlan(bucket->key[i]);
+			entry.fixed = is_fixed(bucket, i);
 			entry.age = entry_age(bucket, i, now);
 			visit(argument, &entry);
 		}
@@ -319,19 +425,18 @@ void fdb_walk(const struct fdb *fdb, uint16_t now,
 
 void learner_post(struct learner *learner, fdb_key_t key, uint16_t port)
 {
-	/* Above the address and below the guarding bit. */
-	fdb_key_t tag = key ^ (fdb_key_t)port << 48;
-	fdb_key_t *recent = &learner->recent[fdb_hash(key) >> 40 & (LEARNER_RECENT - 1)];
+	struct learner_item *recent =
+		&learner->recent[fdb_hash(key) >> 40 & (LEARNER_RECENT - 1)];
 	uint32_t used;
 
-	if (*recent == tag)
+	if (recent->key == key && recent->port == port)
 		return;
 	used = learner->head - __atomic_load_n(&learner->tail, __ATOMIC_ACQUIRE);
 	if (used == LEARNER_SLOTS) {
 		counter_add(&learner->overflowed, 1);
 		return;
 	}
-	*recent = tag;
+	*recent = (struct learner_item){ key, port };
 	learner->items[learner->head % LEARNER_SLOTS] = (struct learner_item){ key, port };
 	__atomic_store_n(&learner->head, learner->head + 1, __ATOMIC_RELEASE);
 }

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/vlan.h"
 #include "sync/counter.h"
 
 #define FDB_CAPACITY_MIN 64
@@ -53,6 +54,23 @@ struct fdb_counters {
 	uint64_t refused;
 };
 
+/* What is known of one port's addresses. Control thread. */
+struct fdb_port {
+	uint32_t held;    /* learned ones */
+	uint32_t most;    /* that may be learned; 0: any number */
+	uint64_t refused; /* beyond that */
+};
+
+/*
+ * A port's own address in VLANs where it has no static entry: it may be learned there, but of no
+ * other port. Control thread.
+ */
+struct fdb_claim {
+	fdb_key_t address; /* in VLAN 0 */
+	uint16_t port;
+	const struct vlan_set *vlans;
+};
+
 struct fdb {
 	struct fdb_bucket *buckets;
 	uint32_t mask; /* buckets - 1 */
@@ -61,6 +79,9 @@ struct fdb {
 	uint32_t sweep;  /* the next bucket that ageing looks at */
 	uint32_t ageing; /* seconds, 0: never */
 	struct fdb_counters counters;
+	struct fdb_port *ports; /* FDB_PORT_MAX + 1 */
+	struct fdb_claim *claims; /* sorted by address; w: the owner of the fdb, free()d with it */
+	uint32_t claim_count;
 };
 
 /* A readable entry, for lists. */
@@ -91,6 +112,11 @@ static inline fdb_key_t fdb_key(const uint8_t *mac, uint16_t vlan)
 	__builtin_memcpy(&low, mac, 4);
 	__builtin_memcpy(&high, mac + 4, 2);
 	return (uint64_t)1 << 63 | (uint64_t)vlan << 48 | (uint64_t)high << 32 | low;
+}
+
+static inline uint16_t fdb_key_vlan(fdb_key_t key)
+{
+	return key >> 48 & 0x7fff;
 }
 
 /*
@@ -179,8 +205,9 @@ static inline uint16_t fdb_refresh(struct fdb *fdb, fdb_key_t key, uint16_t now)
 /*
  * Learns or moves an address. Control thread. A static entry is not moved. When the table is full,
  * or both buckets are and none of their entries can stand elsewhere, the oldest entry of the port
- * that holds most there gives way. Returns 0, or -ENOSPC where only static entries are in the way
- * (counted as refused).
+ * that holds most there gives way. Returns 0; -ENOSPC where only static entries are in the way, or
+ * the port has learned as many as it may; -EPERM where it is another port's own (fdb_claim). Both
+ * are counted as refused.
  */
 int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now);
 
@@ -202,6 +229,9 @@ int fdb_remove(struct fdb *fdb, fdb_key_t key);
  * Removes what was learned of a port, or of all with FDB_NO_PORT. Control thread. Returns how many.
  */
 uint32_t fdb_flush(struct fdb *fdb, uint16_t port);
+
+/* The same in one VLAN. */
+uint32_t fdb_flush_vlan(struct fdb *fdb, uint16_t port, uint16_t vlan);
 
 /* Removes all entries of a port, static ones too. Control thread. */
 void fdb_forget_port(struct fdb *fdb, uint16_t port);
@@ -225,7 +255,7 @@ struct learner {
 	/* w: worker */
 	_Alignas(64) uint32_t head;
 	uint64_t overflowed; /* addresses not learned yet because the ring was full; r: control */
-	fdb_key_t recent[LEARNER_RECENT]; /* posted lately: not again */
+	struct learner_item recent[LEARNER_RECENT]; /* posted lately: not again */
 	/* w: control */
 	_Alignas(64) uint32_t tail;
 	struct learner_item items[LEARNER_SLOTS];

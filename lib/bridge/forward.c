@@ -7,7 +7,10 @@
  */
 #include "bridge/forward.h"
 
+#include <rte_branch_prediction.h>
+
 #define MAC_GROUP 0x01
+#define LINK_LOCAL_PAUSE 0x01 /* the last byte of the group of PAUSE frames */
 
 /* IEEE 802.1Q-2018, 8.6.3: 01:80:c2:00:00:00 to 0f are not forwarded by a bridge. */
 static inline bool is_link_local(const uint8_t *mac)
@@ -18,9 +21,10 @@ static inline bool is_link_local(const uint8_t *mac)
 	return start == __builtin_bswap32(0x0180c200) && mac[4] == 0 && mac[5] <= 0x0f;
 }
 
-/* Frames in a row with the same addresses, or one that is a drop. */
+/* Frames in a row with the same addresses and VLAN, or one that is a drop. */
 struct run {
 	uint16_t first, count;
+	uint16_t vlan;
 	fdb_key_t source; /* 0: it is a drop */
 	fdb_key_t destination;
 };
@@ -53,8 +57,8 @@ static inline void stage_run(struct forward *forward, struct frame *frames, uint
 	tally->forwarded += count;
 }
 
-/* Checks what needs no table. Returns whether the frame goes on to the lookup. */
-static inline bool frame_is_sound(struct frame *frame)
+/* Checks what the addresses tell without a table. Returns whether the frame goes on. */
+static inline bool has_sound_addresses(const struct forward_port *port, struct frame *frame)
 {
 	const uint8_t *destination = frame->head;
 	const uint8_t *source = frame->head + 6;
@@ -70,7 +74,8 @@ static inline bool frame_is_sound(struct frame *frame)
 		frame_drop(frame, DROP_BAD_SOURCE);
 		return false;
 	}
-	if (destination[0] & MAC_GROUP && is_link_local(destination)) {
+	if (destination[0] & MAC_GROUP && is_link_local(destination) &&
+	    (!port->link_local || destination[5] == LINK_LOCAL_PAUSE)) {
 		frame_drop(frame, DROP_LINK_LOCAL);
 		return false;
 	}
@@ -90,19 +95,31 @@ static inline bool same_addresses(const uint8_t *a, const uint8_t *b)
 	return first[0] == first[1] && rest[0] == rest[1];
 }
 
-/* Finds the runs of a burst and asks for their buckets. Returns how many there are. */
-static uint16_t find_runs(const struct fdb *fdb, struct burst *burst, uint16_t from,
-			  struct run *runs)
+/* Is the frame like the one before it, the last of a run that is not a drop? */
+static inline bool repeats(const struct run *run, const struct frame *frame)
 {
+	return run != NULL && run->source != 0 && frame->drop == DROP_NO_DESTINATION &&
+	       frame->length >= ETHERNET_HEADER && same_addresses(frame->head, frame[-1].head);
+}
+
+/* Finds the runs of a burst and asks for their buckets. Returns how many there are. */
+static inline __attribute__((always_inline)) uint16_t
+find_runs_of(const struct forward_table *table, struct burst *burst, uint16_t from,
+	     struct run *runs, const bool tagged)
+{
+	const struct forward_port *port = &table->ports[from];
 	struct frame *frame = burst->frames;
 	struct run *run = NULL;
 	uint16_t count = 0;
 
 	for (uint16_t i = 0; i < burst->count; i++, frame++) {
+		const bool same = repeats(run, frame);
+		bool sound = same || has_sound_addresses(port, frame);
+
 		frame->port = from;
-		if (run != NULL && run->source != 0 && frame->drop == DROP_NO_DESTINATION &&
-		    frame->length >= ETHERNET_HEADER &&
-		    same_addresses(frame->head, frame[-1].head)) {
+		if (tagged && sound)
+			sound = vlan_enter(&port->vlan, frame);
+		if (same && (!tagged || (sound && frame->vlan == run->vlan))) {
 			run->count++;
 			continue;
 		}
@@ -110,14 +127,24 @@ static uint16_t find_runs(const struct fdb *fdb, struct burst *burst, uint16_t f
 		run->first = i;
 		run->count = 1;
 		run->source = 0;
-		if (!frame_is_sound(frame))
+		if (!sound)
 			continue;
-		run->destination = fdb_key(frame->head, 0);
-		run->source = fdb_key(frame->head + 6, 0);
-		fdb_prefetch(fdb, run->destination);
-		fdb_prefetch(fdb, run->source);
+		run->vlan = tagged ? frame->vlan : 0;
+		run->destination = fdb_key(frame->head, run->vlan);
+		run->source = fdb_key(frame->head + 6, run->vlan);
+		fdb_prefetch(table->fdb, run->destination);
+		fdb_prefetch(table->fdb, run->source);
 	}
 	return count;
+}
+
+/* Compiled twice, so that tags cost a port without VLANs nothing. */
+static inline uint16_t find_runs(const struct forward_table *table, struct burst *burst,
+				 uint16_t from, struct run *runs)
+{
+	if (likely(table->ports[from].vlan.mode == VLAN_TRANSPARENT))
+		return find_runs_of(table, burst, from, runs, false);
+	return find_runs_of(table, burst, from, runs, true);
 }
 
 /* Counts a frame that nobody gets. */
@@ -137,34 +164,107 @@ static void drop_run(struct frame *frames, uint16_t count, enum drop reason,
 	}
 }
 
-/* Sends a frame to all ports that are flooded but its own. Returns how many. */
-static uint16_t flood(struct forward *forward, struct frame *frame)
+/* A run that is flooded. */
+struct flooding {
+	uint16_t from;
+	bool isolated;   /* the port that it came from is */
+	uint16_t vlan;
+	uint8_t class;   /* the bit of its enum flood_class */
+	enum drop alone; /* why, if nobody gets it */
+};
+
+/* Stages the frame for one port, or notes why not. Returns how many copies that made. */
+static inline uint16_t flood_to(struct forward *forward, struct frame *frame,
+				const struct flood_target *target, struct flooding *flooding)
+{
+	struct stage *stage = &forward->stages[target->port];
+
+	if (target->port == flooding->from)
+		return 0;
+	if (unlikely(!(target->classes & flooding->class))) {
+		flooding->alone = flooding->class == 1 << FLOOD_LINK_LOCAL ? DROP_LINK_LOCAL
+									   : DROP_FLOOD_OFF;
+		return 0;
+	}
+	if (unlikely(target->isolated && flooding->isolated)) {
+		flooding->alone = DROP_ISOLATED;
+		return 0;
+	}
+	if (stage->count == 0)
+		forward->staged[forward->staged_count++] = target->port;
+	stage->frames[stage->count++] = frame;
+	return 1;
+}
+
+/* Sends a frame to all ports of its VLAN that take it, but its own. Returns how many. */
+static uint16_t flood(struct forward *forward, struct frame *frame, struct flooding *flooding)
 {
 	const struct forward_table *table = forward->table;
+	const uint16_t vlan = flooding->vlan;
 	uint16_t copies = 0;
 
-	for (uint16_t i = 0; i < table->flood_count; i++) {
-		struct stage *stage = &forward->stages[table->flood[i]];
-
-		if (table->flood[i] == frame->port)
-			continue;
-		if (stage->count == 0)
-			forward->staged[forward->staged_count++] = table->flood[i];
-		stage->frames[stage->count++] = frame;
-		copies++;
-	}
+	for (uint16_t i = table->first[vlan]; i < table->first[vlan + 1]; i++)
+		copies = (uint16_t)(copies +
+				    flood_to(forward, frame, &table->flood[i], flooding));
+	for (uint16_t i = 0; i < table->trunk_count && vlan != 0; i++)
+		if (vlan_set_has(table->ports[table->trunks[i].port].vlan.trunk, vlan))
+			copies = (uint16_t)(copies + flood_to(forward, frame, &table->trunks[i],
+							      flooding));
 	return copies;
 }
 
-static void flood_run(struct forward *forward, struct frame *frames, uint16_t count,
+static enum flood_class class_of(const struct frame *frame)
+{
+	static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+
+	if (!(frame->head[0] & MAC_GROUP))
+		return FLOOD_UNKNOWN;
+	if (memcmp(frame->head, broadcast, sizeof(broadcast)) == 0)
+		return FLOOD_BROADCAST;
+	return is_link_local(frame->head) ? FLOOD_LINK_LOCAL : FLOOD_MULTICAST;
+}
+
+/* Drops the frames of a run that a storm limit does not let pass. */
+static void calm_storm(struct limiter *limiter, struct frame *frames, uint16_t count)
+{
+	uint64_t wanted = 0, used = 0;
+	struct limit_grant grant;
+
+	for (uint16_t i = 0; i < count; i++)
+		wanted += frames[i].segments;
+	grant = limiter_take(limiter, limiter_now(), wanted);
+	for (uint16_t i = 0; i < count; i++) {
+		/* As with other limits, a first one passes a bucket that is too small for it. */
+		if (used + frames[i].segments <= grant.tokens || (used == 0 && grant.tokens > 0))
+			used += frames[i].segments;
+		else
+			frame_drop(&frames[i], DROP_STORM);
+	}
+	limiter_settle(limiter, grant, used);
+}
+
+static void flood_run(struct forward *forward, struct frame *frames, const struct run *run,
 		      struct rx_counters *counters, struct tally *tally)
 {
-	for (uint16_t i = 0; i < count; i++) {
+	const struct forward_port *port = &forward->table->ports[frames->port];
+	const enum flood_class class = class_of(frames);
+	/* Those of link-local groups count as multicast. */
+	const unsigned int storm = class < STORM_CLASSES ? class : FLOOD_MULTICAST;
+
+	if (unlikely(port->storm != NULL && limiter_is_on(&port->storm[storm])))
+		calm_storm(&port->storm[storm], frames, run->count);
+	for (uint16_t i = 0; i < run->count; i++) {
+		struct flooding flooding = { frames->port, port->isolated, run->vlan,
+					     (uint8_t)(1 << class), DROP_NO_DESTINATION };
 		struct frame *frame = &frames[i];
-		uint16_t copies = flood(forward, frame);
+		uint16_t copies = frame->drop == DROP_NO_DESTINATION
+					  ? flood(forward, frame, &flooding)
+					  : 0;
 
 		if (copies == 0) {
-			drop_run(frame, 1, DROP_NO_DESTINATION, counters, tally);
+			if (frame->drop == DROP_NO_DESTINATION)
+				frame_drop(frame, flooding.alone);
+			settle_drop(frame, counters, tally);
 			continue;
 		}
 		frame->verdict = VERDICT_FLOOD;
@@ -176,21 +276,25 @@ static void flood_run(struct forward *forward, struct frame *frames, uint16_t co
 }
 
 /* All frames of a run go to where the table says. */
-static inline void forward_run(struct forward *forward, struct frame *frames, uint16_t count,
+static inline void forward_run(struct forward *forward, struct frame *frames, const struct run *run,
 			       uint16_t port, struct rx_counters *counters, struct tally *tally)
 {
 	const struct forward_table *table = forward->table;
+	const struct forward_port *to = &table->ports[port];
 
 	/* FDB_NO_PORT and FDB_BLACKHOLE are greater than any number. */
-	if (port < table->port_count && table->ports[port].present) {
-		if (port == frames->port)
-			drop_run(frames, count, DROP_HAIRPIN, counters, tally);
+	if (likely(port < table->port_count && to->present &&
+		   vlan_is_member(&to->vlan, run->vlan))) {
+		if (unlikely(port == frames->port))
+			drop_run(frames, run->count, DROP_HAIRPIN, counters, tally);
+		else if (unlikely(to->isolated && table->ports[frames->port].isolated))
+			drop_run(frames, run->count, DROP_ISOLATED, counters, tally);
 		else
-			stage_run(forward, frames, count, port, tally);
+			stage_run(forward, frames, run->count, port, tally);
 	} else if (port == FDB_BLACKHOLE) {
-		drop_run(frames, count, DROP_BLACKHOLE, counters, tally);
+		drop_run(frames, run->count, DROP_BLACKHOLE, counters, tally);
 	} else {
-		flood_run(forward, frames, count, counters, tally);
+		flood_run(forward, frames, run, counters, tally);
 	}
 }
 
@@ -217,6 +321,7 @@ static void count_burst(struct rx_counters *counters, uint16_t packets, const st
 void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 		   struct rx_counters *counters)
 {
+	const struct forward_port *facts = &forward->table->ports[from];
 	struct fdb *fdb = forward->table->fdb;
 	fdb_key_t last_destination = 0, last_source = 0;
 	struct tally tally = { 0 };
@@ -224,9 +329,9 @@ void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 	uint16_t port = FDB_NO_PORT;
 	uint16_t count;
 
-	if (!forward->table->ports[from].enabled)
+	if (unlikely(!facts->enabled))
 		disable_frames(burst);
-	count = find_runs(fdb, burst, from, runs);
+	count = find_runs(forward->table, burst, from, runs);
 	for (const struct run *run = runs; run < runs + count; run++) {
 		struct frame *frames = &burst->frames[run->first];
 
@@ -234,20 +339,20 @@ void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 			settle_drop(frames, counters, &tally);
 			continue;
 		}
-		if (run->source != last_source) {
+		if (run->source != last_source && likely(facts->learning)) {
 			last_source = run->source;
 			if (fdb_refresh(fdb, last_source, forward->now) != from)
 				learner_post(forward->learner, last_source, from);
 		}
 		if (frames->head[0] & MAC_GROUP) {
-			flood_run(forward, frames, run->count, counters, &tally);
+			flood_run(forward, frames, run, counters, &tally);
 			continue;
 		}
 		if (run->destination != last_destination) {
 			last_destination = run->destination;
 			port = fdb_lookup(fdb, last_destination);
 		}
-		forward_run(forward, frames, run->count, port, counters, &tally);
+		forward_run(forward, frames, run, port, counters, &tally);
 	}
 	count_burst(counters, burst->count, &tally);
 }

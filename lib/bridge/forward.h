@@ -16,21 +16,48 @@
 #include <stdint.h>
 
 #include "bridge/fdb.h"
+#include "bridge/vlan.h"
 #include "frame/frame.h"
+#include "policy/limiter.h"
+
+/*
+ * Why a frame goes to more than one port. Link-local groups (IEEE 802.1Q-2018, table 8-1: LACP,
+ * LLDP, spanning trees) go from ports that ask for them to others that do, and nowhere else; the
+ * address of PAUSE frames never does (IEEE 802.3, 31A).
+ */
+enum flood_class { FLOOD_UNKNOWN, FLOOD_BROADCAST, FLOOD_MULTICAST, FLOOD_LINK_LOCAL };
+
+/* Of the classes: those that a storm limit may be set for. */
+#define STORM_CLASSES 3
 
 /* What forwarding must know of a port. Built by apply, immutable. */
 struct forward_port {
-	bool present; /* the slot is in use */
-	bool enabled; /* false: what comes from it is dropped as `disabled` */
+	bool present;    /* the slot is in use */
+	bool enabled;    /* false: what comes from it is dropped as `disabled` */
+	bool learning;   /* source addresses are learned */
+	bool isolated;   /* nothing goes from here to another isolated port */
+	bool link_local; /* frames to link-local groups pass */
+	struct vlan_membership vlan;
+	struct limiter *storm; /* packets of STORM_CLASSES from the port; NULL: none is limited */
 };
 
-/* Part of the snapshot. Indexed by port number. */
+/* A port that frames may be flooded to. */
+struct flood_target {
+	uint16_t port;
+	uint8_t classes; /* bits, by enum flood_class, of what it gets */
+	bool isolated;
+};
+
+/* Part of the snapshot. Ports are indexed by number. */
 struct forward_table {
 	uint16_t port_count;
-	uint16_t flood_count;
 	const struct forward_port *ports;
-	const uint16_t *flood; /* numbers of the ports that unknown and group frames go to */
 	struct fdb *fdb;
+	/* The ports that are no trunks, by VLAN: flood[first[vlan]] to before first[vlan + 1]. */
+	const struct flood_target *flood;
+	uint16_t first[VLAN_COUNT + 1];
+	uint16_t trunk_count;
+	const struct flood_target *trunks;
 };
 
 /* Frames on their way to one port. */

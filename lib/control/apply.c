@@ -213,7 +213,7 @@ static void commit(struct control *control)
 		change->changed |= slot->plan == PLAN_SET;
 		if (slot->plan != PLAN_SET || slot->port == NULL)
 			continue;
-		port_set(slot->port, &slot->model->settings);
+		slot_set(slot);
 		if (slot->model->ops->set != NULL)
 			slot->model->ops->set(slot->port, slot->model->config,
 					      change->renegotiate);

@@ -12,7 +12,6 @@
 #include "rpc/param.h"
 
 #define PORTS_MAX 1024
-#define ADDRESSES_MAX 65536
 
 struct root_config {
 	json_t *workers;
@@ -51,16 +50,6 @@ static const struct param root_params[] = {
 	{ NULL }
 };
 
-const struct param model_address_params[] = {
-	{ "mac", PARAM_MAC, PARAM_AT(struct model_address_given, mac), .required = true,
-	  .help = "the address of a station" },
-	{ "port", PARAM_STRING, PARAM_AT(struct model_address_given, port),
-	  .help = "the port that it is behind" },
-	{ "blackhole", PARAM_BOOL, PARAM_AT(struct model_address_given, blackhole),
-	  .help = "true: frames to it are dropped; instead of a port" },
-	{ NULL }
-};
-
 static int out_of_memory(struct error *err)
 {
 	return error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
@@ -76,14 +65,17 @@ struct model_port *model_find_port(const struct model *model, const char *name)
 	return NULL;
 }
 
-struct model_port *model_find_owner(const struct model *model, const uint8_t mac[6])
+static bool owns(const struct model_port *port, const uint8_t mac[6])
 {
-	for (uint32_t i = 0; i < model->port_count; i++) {
-		const struct param_mac *own = &model->ports[i]->settings.mac;
+	return port->settings.mac.given && memcmp(port->settings.mac.mac, mac, 6) == 0;
+}
 
-		if (own->given && memcmp(own->mac, mac, 6) == 0)
+struct model_port *model_find_owner(const struct model *model, const uint8_t mac[6], uint16_t vlan)
+{
+	for (uint32_t i = 0; i < model->port_count; i++)
+		if (owns(model->ports[i], mac) &&
+		    vlan_contains(&model->ports[i]->settings.vlan, vlan))
 			return model->ports[i];
-	}
 	return NULL;
 }
 
@@ -95,22 +87,15 @@ static const char *shared_key(const struct model_port *port, const struct model_
 		text_copy(value, size, (const char *)port->config + port->ops->place);
 		return port->ops->place_key;
 	}
-	if (port->settings.mac.given && other->settings.mac.given &&
-	    memcmp(port->settings.mac.mac, other->settings.mac.mac, 6) == 0) {
+	/* In other VLANs it is another station. */
+	if (port->settings.mac.given && owns(other, port->settings.mac.mac) &&
+	    vlan_meet(&port->settings.vlan, &other->settings.vlan)) {
 		char mac[MAC_TEXT_SIZE];
 
 		mac_format(port->settings.mac.mac, mac);
 		text_copy(value, size, mac);
 		return "mac";
 	}
-	return NULL;
-}
-
-static struct model_address *find_address(const struct model *model, const uint8_t mac[6])
-{
-	for (uint32_t i = 0; i < model->address_count; i++)
-		if (memcmp(model->addresses[i].mac, mac, 6) == 0)
-			return &model->addresses[i];
 	return NULL;
 }
 
@@ -135,13 +120,7 @@ static int check_distinct(const struct model *model, const struct model_port *po
 		error_detail(err, object, key, value, "one that no other port has");
 		return -EEXIST;
 	}
-	if (!port->settings.mac.given || find_address(model, port->settings.mac.mac) == NULL)
-		return 0;
-	mac_format(port->settings.mac.mac, value);
-	error_set(err, ERROR_EXISTS, EEXIST, "%s: %s is a static address of the bridge already",
-		  object, value);
-	error_detail(err, object, "mac", value, "one that fdb.list does not show as static");
-	return -EEXIST;
+	return 0;
 }
 
 int model_put_port(struct model *model, struct model_port *port, struct error *err)
@@ -149,6 +128,8 @@ int model_put_port(struct model *model, struct model_port *port, struct error *e
 	struct model_port **ports;
 	int result = check_distinct(model, port, err);
 
+	if (result == 0)
+		result = model_addresses_allow(model, port, err);
 	if (result != 0)
 		goto fail;
 	for (uint32_t i = 0; i < model->port_count; i++) {
@@ -195,113 +176,12 @@ int model_remove_port(struct model *model, const char *name)
 	return 0;
 }
 
-/* ---- static addresses ---- */
-
-/* The address is nobody's own, and leads somewhere. */
-static int check_address(const struct model *model, const struct model_address *address,
-			 struct error *err)
-{
-	const struct model_port *owner = model_find_owner(model, address->mac);
-	char mac[MAC_TEXT_SIZE];
-
-	mac_format(address->mac, mac);
-	if (owner != NULL) {
-		error_set(err, ERROR_EXISTS, EEXIST, "address %s is port %s's own", mac,
-			  owner->name);
-		error_detail(err, "bridge", "mac", mac, "one that is no port's `mac`");
-		return -EEXIST;
-	}
-	if (address->port[0] == '\0' || model_find_port(model, address->port) != NULL)
-		return 0;
-	error_set(err, ERROR_NOT_FOUND, ENOENT, "address %s: there is no port %s", mac,
-		  address->port);
-	error_detail(err, "bridge", "port", address->port, "a name that port.list shows");
-	return -ENOENT;
-}
-
-int model_put_address(struct model *model, const struct model_address *address, struct error *err)
-{
-	struct model_address *known = find_address(model, address->mac);
-	struct model_address *addresses;
-	int result = check_address(model, address, err);
-
-	if (result != 0)
-		return result;
-	if (known != NULL) {
-		*known = *address;
-		return 0;
-	}
-	if (model->address_count == ADDRESSES_MAX || model->address_count == model->bridge.capacity)
-		return error_set(err, ERROR_LIMIT, ENOSPC, "no room for more static addresses");
-	addresses = realloc(model->addresses, (model->address_count + 1) * sizeof(*addresses));
-	if (addresses == NULL)
-		return out_of_memory(err);
-	addresses[model->address_count++] = *address;
-	model->addresses = addresses;
-	return 0;
-}
-
-int model_remove_address(struct model *model, const uint8_t mac[6])
-{
-	struct model_address *known = find_address(model, mac);
-
-	if (known == NULL)
-		return -ENOENT;
-	*known = model->addresses[--model->address_count];
-	return 0;
-}
-
-int model_address_check(const struct model_address_given *given, const char *object,
-			struct model_address *address, struct error *err)
-{
-	char mac[MAC_TEXT_SIZE];
-
-	if (!mac_is_station(given->mac.mac)) {
-		mac_format(given->mac.mac, mac);
-		error_set(err, ERROR_INVALID, EINVAL, "%s: %s is no station's address", object,
-			  mac);
-		error_detail(err, object, "mac", mac,
-			     "an address of one station: not a group's, not zero");
-		return -EINVAL;
-	}
-	if ((given->port[0] != '\0') == given->blackhole) {
-		error_set(err, ERROR_INVALID, EINVAL, "%s: an address needs a port or a blackhole",
-			  object);
-		error_detail(err, object, "port", NULL, "either \"port\" or \"blackhole\": true");
-		return -EINVAL;
-	}
-	memcpy(address->mac, given->mac.mac, sizeof(address->mac));
-	memcpy(address->port, given->port, sizeof(address->port));
-	return 0;
-}
-
-/* Adds one of a configuration's static addresses, each of which may be given once. */
-static int parse_address(struct model *model, const json_t *source, const char *object,
-			 struct error *err)
-{
-	struct model_address_given given;
-	struct model_address address;
-	char mac[MAC_TEXT_SIZE];
-	int result = param_parse(model_address_params, source, &given, object, "", err);
-
-	if (result == 0)
-		result = model_address_check(&given, object, &address, err);
-	if (result != 0)
-		return result;
-	if (find_address(model, address.mac) == NULL)
-		return model_put_address(model, &address, err);
-	mac_format(address.mac, mac);
-	error_set(err, ERROR_INVALID, EEXIST, "%s: %s is given twice", object, mac);
-	error_detail(err, object, "mac", mac, "each address once");
-	return -EEXIST;
-}
-
 /* ---- the whole ---- */
 
-/* What would be a conflict with what runs is, within one configuration, its own mistake. */
-static int blame_configuration(int result, struct error *err)
+int model_blame_configuration(int result, struct error *err)
 {
-	if (err->kind == ERROR_EXISTS || err->kind == ERROR_NOT_FOUND)
+	if (err->kind == ERROR_EXISTS || err->kind == ERROR_NOT_FOUND ||
+	    err->kind == ERROR_CONFLICT)
 		err->kind = ERROR_INVALID;
 	return result;
 }
@@ -326,23 +206,7 @@ static int parse_ports(struct model *model, const json_t *list, struct error *er
 		}
 		result = model_put_port(model, port, err);
 		if (result != 0)
-			return blame_configuration(result, err);
-	}
-	return 0;
-}
-
-static int parse_addresses(struct model *model, const json_t *list, struct error *err)
-{
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		char object[40];
-		int result;
-
-		snprintf(object, sizeof(object), "bridge.addresses[%zu]", i);
-		result = parse_address(model, json_array_get(list, i), object, err);
-		if (result != 0) {
-			error_detail(err, object, NULL, NULL, NULL);
-			return blame_configuration(result, err);
-		}
+			return model_blame_configuration(result, err);
 	}
 	return 0;
 }
@@ -386,7 +250,7 @@ int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, 
 		if (result == 0)
 			result = parse_ports(*model, config.ports, err);
 		if (result == 0)
-			result = parse_addresses(*model, config.addresses, err);
+			result = model_parse_addresses(*model, config.addresses, err);
 		param_release(root_params, &config);
 	}
 	if (result != 0) {
@@ -474,24 +338,6 @@ struct model *model_copy(const struct model *model)
 	return copy;
 }
 
-static json_t *addresses_to_json(const struct model *model)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; i < model->address_count; i++) {
-		const struct model_address *address = &model->addresses[i];
-		char mac[MAC_TEXT_SIZE];
-
-		mac_format(address->mac, mac);
-		json_array_append_new(list, address->port[0] != '\0'
-						    ? json_pack("{s:s, s:s}", "mac", mac, "port",
-								address->port)
-						    : json_pack("{s:s, s:b}", "mac", mac,
-								"blackhole", true));
-	}
-	return list;
-}
-
 json_t *model_to_json(const struct model *model)
 {
 	json_t *bridge = json_pack("{s:i, s:i}", "ageing", (int)model->bridge.ageing, "capacity",
@@ -502,7 +348,7 @@ json_t *model_to_json(const struct model *model)
 	if (model->workers_given != NULL)
 		json_object_set(root, "workers", model->workers_given);
 	if (model->address_count > 0)
-		json_object_set_new(bridge, "addresses", addresses_to_json(model));
+		json_object_set_new(bridge, "addresses", model_addresses_to_json(model));
 	json_object_set_new(root, "bridge", bridge);
 	for (uint32_t i = 0; i < model->port_count; i++)
 		json_array_append(ports, model->ports[i]->source);
@@ -550,9 +396,10 @@ bool model_same_bridge(const struct model *model, const struct model *other)
 		   model->address_count * sizeof(*model->addresses)) == 0)
 		return true;
 	for (uint32_t i = 0; i < model->address_count; i++) {
-		const struct model_address *known = find_address(other, model->addresses[i].mac);
+		const struct model_address *address = &model->addresses[i], *known;
 
-		if (known == NULL || strcmp(known->port, model->addresses[i].port) != 0)
+		known = model_find_address(other, address->mac, address->vlan);
+		if (known == NULL || strcmp(known->port, address->port) != 0)
 			return false;
 	}
 	return true;

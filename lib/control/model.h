@@ -30,6 +30,7 @@ struct model_bridge {
 /* A static address of the bridge, beside those that ports have as their own. */
 struct model_address {
 	uint8_t mac[6];
+	uint16_t vlan; /* 0: that of the port's untagged frames, or of ports without VLANs */
 	char port[PORT_NAME_SIZE]; /* "": a blackhole */
 };
 
@@ -88,8 +89,8 @@ bool model_same_bridge(const struct model *model, const struct model *other);
 /* A port by name, or NULL. */
 struct model_port *model_find_port(const struct model *model, const char *name);
 
-/* The port whose own address this is, or NULL. */
-struct model_port *model_find_owner(const struct model *model, const uint8_t mac[6]);
+/* The port in this VLAN (0: without any) whose own address this is, or NULL. */
+struct model_port *model_find_owner(const struct model *model, const uint8_t mac[6], uint16_t vlan);
 
 /*
  * Adds a port (whose reference is taken over in any case), in the place of one of the same name if
@@ -100,23 +101,45 @@ int model_put_port(struct model *model, struct model_port *port, struct error *e
 /* Takes a port away, and with it the addresses that lead to it. Returns 0 or -ENOENT. */
 int model_remove_port(struct model *model, const char *name);
 
-/* Adds a static address or replaces it; refuses one that is a port's own, or names no port. */
-int model_put_address(struct model *model, const struct model_address *address, struct error *err);
+/* What would be a conflict with what runs is, within one configuration, its own mistake. */
+int model_blame_configuration(int result, struct error *err);
 
-/* Returns 0, or -ENOENT where the model has no such address. */
-int model_remove_address(struct model *model, const uint8_t mac[6]);
+/* ---- static addresses: model_address.c ---- */
 
 /* How an address is given: in the configuration, and to fdb.add. */
 struct model_address_given {
 	struct param_mac mac;
 	char port[PORT_NAME_SIZE];
 	bool blackhole;
+	uint32_t vlan;
 };
 extern const struct param model_address_params[];
 
 /* Checks what was given; `object` is for messages. Returns 0 or -EINVAL with err filled. */
 int model_address_check(const struct model_address_given *given, const char *object,
 			struct model_address *address, struct error *err);
+
+/* The VLAN that the address stands in: its own, or else the port's. */
+uint16_t model_address_vlan(const struct model *model, const struct model_address *address);
+
+/* The address as it was given, or NULL. */
+struct model_address *model_find_address(const struct model *model, const uint8_t mac[6],
+					 uint16_t vlan);
+
+/* Adds an address or replaces it; refuses one that is a port's own, or leads nowhere. */
+int model_put_address(struct model *model, const struct model_address *address, struct error *err);
+
+/* Removes an address in the VLAN that it stands in, or (0) all of them. Returns how many. */
+unsigned int model_remove_address(struct model *model, const uint8_t mac[6], uint16_t vlan);
+
+/* May a port be, or become, this one as far as addresses are concerned? */
+int model_addresses_allow(const struct model *model, const struct model_port *port,
+			  struct error *err);
+
+/* Adds those of a configuration's list, each of which may be given once. */
+int model_parse_addresses(struct model *model, const json_t *list, struct error *err);
+
+json_t *model_addresses_to_json(const struct model *model);
 
 /* ---- one port: model_port.c ---- */
 

@@ -9,19 +9,12 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "control/port_keys.h"
 #include "rpc/describe.h"
 #include "rpc/param.h"
 
 /* Guests may drop IPv6 below that (RFC 8200, 5). */
 #define MTU_IPV6_MIN 1280
-
-struct port_common {
-	char name[PORT_NAME_SIZE];
-	char type[32];
-	uint32_t queues;
-	json_t *labels;
-	struct port_settings settings;
-};
 
 static int check_name(const void *value, struct error *err)
 {
@@ -65,15 +58,15 @@ static int check_mac(const void *value, struct error *err)
 static const char *const excess_names[] = { "pause", "drop", NULL };
 
 static const struct param ingress_bandwidth_params[] = {
-	{ "rate", PARAM_RATE, PARAM_AT(struct port_common, settings.ingress.bandwidth.rate),
+	{ "rate", PARAM_RATE, PARAM_AT(struct port_keys, settings.ingress.bandwidth.rate),
 	  .required = true, .min = LIMIT_BANDWIDTH_MIN, .max = LIMIT_BANDWIDTH_MAX,
 	  .help = "bits a second, of Ethernet header and payload" },
-	{ "burst", PARAM_SIZE, PARAM_AT(struct port_common, settings.ingress.bandwidth.burst),
+	{ "burst", PARAM_SIZE, PARAM_AT(struct port_keys, settings.ingress.bandwidth.burst),
 	  .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
 	  .help = "bytes that may pass at once; by default the larger of 10 ms of the rate and "
 		  "64 KiB" },
 	{ "one_time_burst", PARAM_SIZE,
-	  PARAM_AT(struct port_common, settings.ingress.bandwidth.one_time_burst),
+	  PARAM_AT(struct port_keys, settings.ingress.bandwidth.one_time_burst),
 	  .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
 	  .help = "bytes that may pass once, before the burst is touched" },
 	{ NULL }
@@ -83,7 +76,7 @@ static const struct param ingress_params[] = {
 	{ "bandwidth", PARAM_OBJECT, .fields = ingress_bandwidth_params,
 	  .help = "a token bucket for bits a second" },
 	{ "packets", PARAM_LATER, .help = "a token bucket for packets a second" },
-	{ "excess", PARAM_CHOICE, PARAM_AT(struct port_common, settings.ingress.excess),
+	{ "excess", PARAM_CHOICE, PARAM_AT(struct port_keys, settings.ingress.excess),
 	  .choices = excess_names, .initial = "\"pause\"",
 	  .help = "what is over the limit: pause leaves it with the sender, drop drops it" },
 	{ NULL }
@@ -96,31 +89,47 @@ static const struct param limits_params[] = {
 };
 
 static const struct param common_params[] = {
-	{ "name", PARAM_STRING, PARAM_AT(struct port_common, name), .required = true,
+	{ "name", PARAM_STRING, PARAM_AT(struct port_keys, name), .required = true,
 	  .check = check_name, .help = "1 to 63 of A-Z a-z 0-9 _ . : -" },
-	{ "type", PARAM_STRING, PARAM_AT(struct port_common, type), .required = true,
+	{ "type", PARAM_STRING, PARAM_AT(struct port_keys, type), .required = true,
 	  .help = "what kind of port" },
-	{ "queues", PARAM_UINT, PARAM_AT(struct port_common, queues), .min = 1,
+	{ "queues", PARAM_UINT, PARAM_AT(struct port_keys, queues), .min = 1,
 	  .max = PORT_QUEUES_MAX, .initial = "1", .help = "queue pairs" },
-	{ "enabled", PARAM_BOOL, PARAM_AT(struct port_common, settings.enabled), .initial = "true",
+	{ "enabled", PARAM_BOOL, PARAM_AT(struct port_keys, settings.enabled), .initial = "true",
 	  .help = "false keeps the rings and drops all frames" },
-	{ "mac", PARAM_MAC, PARAM_AT(struct port_common, settings.mac), .check = check_mac,
+	{ "mac", PARAM_MAC, PARAM_AT(struct port_keys, settings.mac), .check = check_mac,
 	  .help = "the address that lives behind the port: never learned elsewhere" },
-	{ "mtu", PARAM_UINT, PARAM_AT(struct port_common, settings.mtu), .min = PORT_MTU_MIN,
+	{ "mtu", PARAM_UINT, PARAM_AT(struct port_keys, settings.mtu), .min = PORT_MTU_MIN,
 	  .max = PORT_MTU_MAX, .initial = "65535",
 	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart; a "
 		  "TAP interface gets this MTU; without it an interface's own holds" },
 	{ "limits", PARAM_OBJECT, .fields = limits_params, .help = "rates the port is held to" },
-	{ "retry", PARAM_UINT, PARAM_AT(struct port_common, settings.retry),
+	{ "retry", PARAM_UINT, PARAM_AT(struct port_keys, settings.retry),
 	  .max = PORT_RETRY_MAX, .initial = "0",
 	  .help = "microseconds that a worker tries again when the port takes no more frames; all "
 		  "that it does waits meanwhile" },
-	{ "labels", PARAM_JSON, PARAM_AT(struct port_common, labels), .json_kind = JSON_OBJECT,
+	{ "labels", PARAM_JSON, PARAM_AT(struct port_keys, labels), .json_kind = JSON_OBJECT,
 	  .check = check_labels, .schema = describe_labels,
 	  .help = "the operator's own words, shown in lists" },
-	{ "guard", PARAM_LATER }, { "allowed", PARAM_LATER }, { "vlan", PARAM_LATER },
-	{ "isolated", PARAM_LATER }, { "learning", PARAM_LATER }, { "flood", PARAM_LATER },
-	{ "storm", PARAM_LATER }, { "max_addresses", PARAM_LATER }, { "link_local", PARAM_LATER },
+	{ "guard", PARAM_LATER }, { "allowed", PARAM_LATER },
+	{ "vlan", PARAM_OBJECT, .fields = port_vlan_params,
+	  .help = "the VLANs that the port is in; without it tags are payload, and the port meets "
+		  "only others without it" },
+	{ "isolated", PARAM_BOOL, PARAM_AT(struct port_keys, settings.isolated),
+	  .initial = "false", .help = "nothing passes between two isolated ports" },
+	{ "learning", PARAM_BOOL, PARAM_AT(struct port_keys, settings.learning), .initial = "true",
+	  .help = "the source addresses of frames from the port are learned" },
+	{ "max_addresses", PARAM_UINT, PARAM_AT(struct port_keys, settings.max_addresses),
+	  .min = 1, .max = FDB_CAPACITY_MAX,
+	  .help = "so many addresses are learned behind the port, no more; by default any number" },
+	{ "flood", PARAM_OBJECT, .fields = port_flood_params,
+	  .help = "which frames without one known destination are sent to the port" },
+	{ "storm", PARAM_OBJECT, .fields = port_storm_params,
+	  .help = "how many frames without one known destination are taken from the port" },
+	{ "link_local", PARAM_BOOL, PARAM_AT(struct port_keys, settings.link_local),
+	  .initial = "false",
+	  .help = "frames to 01:80:c2:00:00:0x (LACP, LLDP, spanning trees) pass between this and "
+		  "other such ports" },
 	{ NULL }
 };
 
@@ -174,7 +183,7 @@ static void name_object(const json_t *source, size_t index, char *text, size_t s
 		snprintf(text, size, "ports[%zu]", index);
 }
 
-static int fill_port(struct model_port *port, struct port_common *common, const json_t *source,
+static int fill_port(struct model_port *port, struct port_keys *common, const json_t *source,
 		     json_t *own_keys, const char *object, struct error *err)
 {
 	int rc;
@@ -182,7 +191,7 @@ static int fill_port(struct model_port *port, struct port_common *common, const 
 	memcpy(port->name, common->name, sizeof(port->name));
 	port->queues = common->queues;
 	port->settings = common->settings;
-	port->labels = common->labels;
+	port->labels = json_incref(common->labels);
 	port->source = json_deep_copy(source);
 	port->ops = port_find_type(common->type);
 	if (port->ops == NULL)
@@ -199,7 +208,7 @@ static int fill_port(struct model_port *port, struct port_common *common, const 
 int model_port_parse(const json_t *source, size_t index, struct model_port **result,
 		     struct error *err)
 {
-	struct port_common common = { .labels = NULL };
+	struct port_keys common = { .labels = NULL };
 	json_t *common_keys = NULL, *own_keys = NULL;
 	struct model_port *port = NULL;
 	char object[PORT_NAME_SIZE + 8];
@@ -217,14 +226,16 @@ int model_port_parse(const json_t *source, size_t index, struct model_port **res
 	if (rc == 0)
 		rc = param_parse(common_params, common_keys, &common, object, "", err);
 	if (rc == 0) {
-		port = calloc(1, sizeof(*port));
-		if (port == NULL) {
-			param_release(common_params, &common);
-			rc = out_of_memory(err);
-		} else {
+		rc = port_vlan_check(&common, json_is_object(json_object_get(source, "vlan")),
+				     object, err);
+		port = rc == 0 ? calloc(1, sizeof(*port)) : NULL;
+		if (port != NULL) {
 			port->references = 1;
 			rc = fill_port(port, &common, source, own_keys, object, err);
+		} else if (rc == 0) {
+			rc = out_of_memory(err);
 		}
+		param_release(common_params, &common);
 	}
 	json_decref(common_keys);
 	json_decref(own_keys);

@@ -110,6 +110,20 @@ static void wake_workers(void *argument)
 			worker_wake(control->workers[i]);
 }
 
+void slot_set(struct control_port *slot)
+{
+	const struct port_settings *settings = &slot->model->settings;
+	struct fdb *fdb = slot->control->fdb;
+	struct port *port = slot->port;
+
+	/* What it was known by in its old VLANs must not lead there any more. */
+	if (slot->state == PORT_OPEN &&
+	    !vlan_same(&port->settings.vlan, &settings->vlan))
+		fdb_flush(fdb, port->number);
+	fdb->ports[port->number].most = settings->max_addresses;
+	port_set(port, settings);
+}
+
 void slot_open(struct control_port *slot)
 {
 	struct control *control = slot->control;
@@ -131,7 +145,7 @@ void slot_open(struct control_port *slot)
 		slot_opened(slot, &fault);
 		return;
 	}
-	port_set(slot->port, &model->settings);
+	slot_set(slot);
 	slot->port->given = model->descriptors;
 	if (model->ops->open(slot->port, model->config, saving_remembered(control, model->name),
 			     slot_opened, slot, &fault) != 0)
@@ -149,6 +163,7 @@ static void slot_closed(void *argument)
 	for (uint16_t i = 0; i < control->worker_count; i++)
 		learner_drain(&control->workers[i]->learner, control->fdb, control_now());
 	fdb_forget_port(control->fdb, slot->port->number);
+	control->fdb->ports[slot->port->number] = (struct fdb_port){ 0 };
 	port_free(slot->port);
 	slot->port = NULL;
 	slot->state = PORT_CLOSED;
@@ -219,6 +234,48 @@ static uint16_t number_of(struct control *control, const char *name)
 	return slot != NULL ? (uint16_t)(slot - control->ports) : FDB_NO_PORT;
 }
 
+/* A trunk has no entry but in its native VLAN. */
+static bool has_only_claim(const struct model_port *port)
+{
+	return port->settings.vlan.mode == VLAN_TRUNK && port->settings.vlan.native == 0;
+}
+
+static int compare_claims(const void *a, const void *b)
+{
+	const struct fdb_claim *left = a, *right = b;
+
+	return left->address < right->address ? -1 : left->address > right->address;
+}
+
+/*
+ * The own addresses of trunks, which may be in thousands of VLANs. The sets are those of ports of
+ * the model, which must outlive the claims.
+ */
+static void sync_claims(struct control *control, const struct model *model)
+{
+	struct fdb *fdb = control->fdb;
+	struct fdb_claim *claims = calloc(model->port_count + 1u, sizeof(*claims));
+	uint32_t count = 0;
+
+	if (claims == NULL) {
+		log_error("control", "out of memory: own addresses of trunks stay as they were");
+		return;
+	}
+	for (uint32_t i = 0; i < model->port_count; i++) {
+		const struct port_settings *settings = &model->ports[i]->settings;
+
+		if (settings->mac.given && settings->vlan.mode == VLAN_TRUNK)
+			claims[count++] = (struct fdb_claim){
+				fdb_key(settings->mac.mac, 0),
+				number_of(control, model->ports[i]->name), &settings->vlan.trunk
+			};
+	}
+	qsort(claims, count, sizeof(*claims), compare_claims);
+	free(fdb->claims);
+	fdb->claims = claims;
+	fdb->claim_count = count;
+}
+
 /* The static entries that the model stands for. Returns how many; NULL without memory. */
 static struct control_static *wanted_statics(struct control *control, const struct model *model,
 					     uint32_t *count)
@@ -232,18 +289,19 @@ static struct control_static *wanted_statics(struct control *control, const stru
 	for (uint32_t i = 0; i < model->port_count; i++) {
 		const struct model_port *port = model->ports[i];
 
-		if (port->settings.mac.given)
+		if (port->settings.mac.given && !has_only_claim(port))
 			statics[(*count)++] = (struct control_static){
-				fdb_key(port->settings.mac.mac, 0), number_of(control, port->name)
+				fdb_key(port->settings.mac.mac, port->settings.vlan.native),
+				number_of(control, port->name)
 			};
 	}
 	for (uint32_t i = 0; i < model->address_count; i++) {
 		const struct model_address *address = &model->addresses[i];
 
 		statics[(*count)++] = (struct control_static){
-			fdb_key(address->mac, 0), address->port[0] != '\0'
-							  ? number_of(control, address->port)
-							  : FDB_BLACKHOLE
+			fdb_key(address->mac, model_address_vlan(model, address)),
+			address->port[0] != '\0' ? number_of(control, address->port)
+						 : FDB_BLACKHOLE
 		};
 	}
 	qsort(statics, *count, sizeof(*statics), compare_statics);
@@ -255,6 +313,7 @@ void slots_sync_addresses(struct control *control, const struct model *model)
 	uint32_t count, old = 0;
 	struct control_static *wanted = wanted_statics(control, model, &count);
 
+	sync_claims(control, model);
 	if (wanted == NULL) {
 		log_error("control", "out of memory: static addresses stay as they were");
 		return;

@@ -19,6 +19,9 @@ void slot_release(struct control_port *slot);
 /* Has the slot run (or, next time, be opened) with this port of the model. */
 void slot_assign(struct control_port *slot, struct model_port *model);
 
+/* Gives the slot's port the settings of its model. */
+void slot_set(struct control_port *slot);
+
 /* Starts to open the port. Counts as pending until slot_step_ended. */
 void slot_open(struct control_port *slot);
 

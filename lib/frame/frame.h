@@ -31,9 +31,11 @@
 
 /*
  * Copied aside of a plain frame, and of one with an offload header, whose parsing reaches further.
+ * A copy of the head with a VLAN tag more has room, too.
  */
 #define FRAME_HEAD_PLAIN 128
-#define FRAME_HEAD_MAX 256
+#define FRAME_HEAD_MAX 252
+#define FRAME_HEAD_ROOM 256
 
 /* An Ethernet header, two VLAN tags and the largest IP packet (RFC 791: 65,535 bytes). */
 #define ETHERNET_HEADER 14
@@ -50,7 +52,7 @@
 
 /*
  * What a receiver must have negotiated to get this frame as it is (virtio 1.2, 5.1.3). For another
- * one egress fills the checksum, cuts the frame or takes the mark away.
+ * one egress fills the checksum, cuts the frame, takes the mark away or changes the tag.
  */
 enum frame_needs {
 	NEEDS_CHECKSUM = 1 << 0, /* a partial checksum: GUEST_CSUM */
@@ -62,7 +64,14 @@ enum frame_needs {
 	/* Its checksum was found good by a sender that may say so: GUEST_CSUM takes the mark. */
 	NEEDS_VALID = 1 << 6,
 	NEEDS_ALL = (1 << 7) - 1,
-	NEEDS_FILL = 1 << 7 /* its checksum to be filled: no receiver takes it as it is */
+	NEEDS_FILL = 1 << 7, /* its checksum to be filled: no receiver takes it as it is */
+	/*
+	 * In its VLAN it has a tag, or it has none; with both set a tag of priority alone, which
+	 * nobody takes (bridge/vlan.h).
+	 */
+	NEEDS_TAGGED = 1 << 8,
+	NEEDS_UNTAGGED = 1 << 9,
+	NEEDS_TAGS = NEEDS_TAGGED | NEEDS_UNTAGGED,
 };
 
 /* What the bridge decided. An unset verdict is a drop. */
@@ -79,17 +88,18 @@ struct view {
 
 struct frame {
 	struct virtio_net_hdr vnet; /* set by frame_set_vnet; trusted after vnet_check */
-	uint8_t needs;              /* enum frame_needs, set by vnet_check */
+	uint16_t needs;             /* enum frame_needs, set by vnet_check and vlan_enter */
 	uint8_t verdict;            /* enum verdict */
 	uint8_t drop;               /* enum drop, where the verdict is a drop */
 	uint16_t head_length;
 	uint16_t view_count;
-	uint32_t length;            /* head and views */
 	uint16_t segments;          /* packets that it stands for: 1, or more where it can be cut */
+	uint32_t length;            /* head and views */
 	uint16_t port;              /* it came from there */
 	uint16_t destination;       /* with VERDICT_FORWARD */
+	uint16_t vlan;              /* set by vlan_enter, where its port is in VLANs */
 	const struct view *views;
-	uint8_t head[FRAME_HEAD_MAX] __attribute__((aligned(64)));
+	uint8_t head[FRAME_HEAD_ROOM] __attribute__((aligned(64)));
 };
 
 /* A burst's budget where there is no limit. */

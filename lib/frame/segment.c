@@ -3,6 +3,7 @@
 #include "frame/segment.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stddef.h>
 
@@ -35,14 +36,14 @@ static void store16(uint8_t *at, uint16_t value)
 	memcpy(at, &value, sizeof(value));
 }
 
-void segment_begin(struct segmenter *segmenter, const struct frame *frame, uint8_t *buffer,
-		   uint32_t identification)
+int segment_begin(struct segmenter *segmenter, const struct frame *frame, uint8_t *buffer,
+		  uint32_t identification)
 {
 	const struct virtio_net_hdr *vnet = &frame->vnet;
 	struct transport found = { 0 };
 
-	/* It cannot fail: vnet_check has asked the same of the same head. */
-	parse_transport(frame, &found);
+	if (parse_transport(frame, &found) != 0)
+		return -EINVAL;
 	*segmenter = (struct segmenter){ .frame = frame,
 					 .kind = found.protocol == IPPROTO_TCP ? SEGMENT_TCP
 									       : SEGMENT_UDP,
@@ -62,6 +63,7 @@ void segment_begin(struct segmenter *segmenter, const struct frame *frame, uint8
 		segmenter->view = &segmenter->datagram;
 	}
 	segmenter->next = segmenter->headers;
+	return 0;
 }
 
 /* Offset of the field that says what follows the last extension header. */

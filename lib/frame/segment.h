@@ -48,10 +48,11 @@ struct segmenter {
 /*
  * Begins with a frame that passed vnet_check and has a GSO header. For UFO, `buffer` has room for
  * frame->length bytes and must not change before the last segment is gone; over IPv6 the fragments
- * get the identification, which should not be guessed easily (RFC 7739).
+ * get the identification, which should not be guessed easily (RFC 7739). Returns 0, or -EINVAL for
+ * a frame with more than two VLAN tags, one of which it was given on the way.
  */
-void segment_begin(struct segmenter *segmenter, const struct frame *frame, uint8_t *buffer,
-		   uint32_t identification);
+int segment_begin(struct segmenter *segmenter, const struct frame *frame, uint8_t *buffer,
+		  uint32_t identification);
 
 /*
  * Makes the next segment: *out with up to FRAME_VIEWS_MAX views in `views`. There are

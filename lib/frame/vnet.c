@@ -15,7 +15,7 @@
 #define DHCP_CLIENT 68
 
 /* The type's own protocol and the feature that it stands for. */
-static int gso_kind(uint8_t type, const struct transport *found, uint8_t *needs)
+static int gso_kind(uint8_t type, const struct transport *found, uint16_t *needs)
 {
 	switch (type) {
 	case VIRTIO_NET_HDR_GSO_TCPV4:

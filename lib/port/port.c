@@ -15,6 +15,13 @@ static const struct port_ops *const types[] = { &vhost_user_ops, &tap_ops, &af_p
 
 const char port_types[] = "vhost-user, tap, af_packet, ethdev";
 
+const struct port_settings port_default_settings = {
+	.enabled = true,
+	.mtu = PORT_MTU_MAX,
+	.learning = true,
+	.flood = { true, true, true },
+};
+
 const struct port_ops *port_type(unsigned int index)
 {
 	return index < sizeof(types) / sizeof(types[0]) ? types[index] : NULL;
@@ -42,8 +49,7 @@ struct port *port_new(const struct port_ops *ops, const char *name, uint16_t num
 	if (host != NULL)
 		port->host = *host;
 	strncpy(port->name, name, sizeof(port->name) - 1);
-	port->settings.enabled = true;
-	port->settings.mtu = PORT_MTU_MAX;
+	port->settings = port_default_settings;
 	port->own_mtu = PORT_MTU_MAX;
 	port->number = number;
 	port->serial = ++made;
@@ -75,10 +81,20 @@ void port_free(struct port *port)
 	free(port);
 }
 
+static void set_storm(struct port *port, enum flood_class class, uint64_t rate)
+{
+	const struct limit_settings limit = { .rate = rate };
+
+	limiter_set(&port->storm[class], &limit, LIMIT_PACKETS, limiter_now());
+}
+
 void port_set(struct port *port, const struct port_settings *settings)
 {
 	port->settings = *settings;
 	limiter_set(&port->ingress, &settings->ingress.bandwidth, LIMIT_BITS, limiter_now());
+	set_storm(port, FLOOD_UNKNOWN, settings->storm.unknown);
+	set_storm(port, FLOOD_BROADCAST, settings->storm.broadcast);
+	set_storm(port, FLOOD_MULTICAST, settings->storm.multicast);
 }
 
 void port_add_counters(const struct port *port, uint16_t queue, struct port_counters *sum)

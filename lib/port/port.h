@@ -22,6 +22,7 @@
 #include "base/descriptors.h"
 #include "base/error.h"
 #include "bridge/forward.h"
+#include "bridge/vlan.h"
 #include "frame/frame.h"
 #include "policy/limiter.h"
 #include "rpc/param.h"
@@ -88,6 +89,14 @@ struct port_limits {
 	uint32_t excess;                 /* enum limit_excess */
 };
 
+/* One value for each class that a switch or a storm limit is set for: bridge/forward.h. */
+struct port_flood {
+	bool unknown, broadcast, multicast; /* is it sent to the port? */
+};
+struct port_storm {
+	uint64_t unknown, broadcast, multicast; /* packets a second from the port; 0: any number */
+};
+
 /* What every type of port has and may change while it runs. */
 struct port_settings {
 	bool enabled;          /* false: rings are kept, frames dropped as `disabled` */
@@ -95,7 +104,17 @@ struct port_settings {
 	uint32_t mtu;          /* PORT_MTU_MIN to PORT_MTU_MAX, enforced towards the port */
 	struct port_limits ingress;
 	uint32_t retry;        /* us that a burst may wait for room: worker/egress.h */
+	struct vlan_settings vlan;
+	bool isolated;         /* nothing passes between two isolated ports */
+	bool learning;
+	bool link_local;       /* see bridge/forward.h */
+	struct port_flood flood;
+	struct port_storm storm;
+	uint32_t max_addresses; /* that are learned; 0: any number */
 };
+
+/* Those of a port of which nothing is said: the largest MTU, no VLANs, no limits. */
+extern const struct port_settings port_default_settings;
 
 /* fault: NULL for success; valid during the call. */
 typedef void (*port_opened)(void *argument, const struct error *fault);
@@ -275,6 +294,7 @@ struct port {
 	uint16_t tx_map[PORT_QUEUES_MAX];
 
 	struct limiter ingress; /* of bandwidth; w: as policy/limiter.h says */
+	struct limiter storm[STORM_CLASSES]; /* of packets, by enum flood_class */
 
 	struct port_queue queues[];
 };
@@ -293,8 +313,8 @@ const struct port_ops *port_type(unsigned int index);
 void port_set(struct port *port, const struct port_settings *settings);
 
 /*
- * A closed port of this type with default settings: enabled, the largest MTU, no limits. queues:
- * pairs, 1 to PORT_QUEUES_MAX; workers: how many may count.
+ * A closed port of this type with default settings. queues: pairs, 1 to
+ * PORT_QUEUES_MAX; workers: how many may count.
  * Returns NULL without memory. Control thread.
  */
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,

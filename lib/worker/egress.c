@@ -13,6 +13,7 @@
 #include "frame/checksum.h"
 #include "frame/parse.h"
 #include "frame/segment.h"
+#include "frame/tag.h"
 
 static void count_drops(struct tx_counters *counters, enum drop reason, uint64_t frames)
 {
@@ -51,6 +52,7 @@ struct outgoing {
 	uint32_t byte_count;
 	struct frame *frames[BURST_MAX];
 	struct frame made[BURST_MAX]; /* by index of the frame that points here */
+	struct frame retagged; /* one that is not yet what the receiver takes */
 	struct view views[OUTGOING_VIEWS];
 	uint8_t bytes[OUTGOING_BYTES];
 };
@@ -194,18 +196,40 @@ static void unmark_frame(struct outgoing *outgoing, const struct frame *frame)
 	put(outgoing, made);
 }
 
-/* What the segments of a frame are made of, and the bytes that each needs of its own. */
-static uint32_t begin_cut(struct outgoing *outgoing, const struct frame *frame,
-			  struct segmenter *segmenter)
+/* *bytes: what each segment of the frame needs of its own. Returns 0 or -EINVAL. */
+static int begin_cut(struct outgoing *outgoing, const struct frame *frame,
+		     struct segmenter *segmenter, uint32_t *bytes)
 {
 	if (!(frame->needs & NEEDS_UFO)) {
-		segment_begin(segmenter, frame, NULL, 0);
-		return (uint32_t)frame->vnet.hdr_len + frame->vnet.gso_size;
+		*bytes = (uint32_t)frame->vnet.hdr_len + frame->vnet.gso_size;
+		return segment_begin(segmenter, frame, NULL, 0);
 	}
+	*bytes = 0;
 	next_made(outgoing, frame->length);
-	segment_begin(segmenter, frame, outgoing->bytes + outgoing->byte_count,
-		      (uint32_t)rte_rand());
-	return 0;
+	return segment_begin(segmenter, frame, outgoing->bytes + outgoing->byte_count,
+			     (uint32_t)rte_rand());
+}
+
+/*
+ * Gives a frame the tag that it has on the receiver's side. Returns one that may need more, or NULL
+ * where all is done.
+ */
+static const struct frame *retag_frame(struct outgoing *outgoing, const struct frame *frame)
+{
+	const enum tag_change change = vlan_leave(&outgoing->to->vlan, frame);
+	const bool is_all = (frame->needs & ~outgoing->accepts & ~NEEDS_TAGS) == 0;
+	struct frame *made;
+
+	if (change == TAG_INSERT && frame->length + TAG_LENGTH > FRAME_LENGTH_MAX) {
+		count_drops(outgoing->counters, DROP_TOO_LONG, 1);
+		return NULL;
+	}
+	made = is_all ? next_made(outgoing, 0) : &outgoing->retagged;
+	tag_change(frame, change, made);
+	if (!is_all)
+		return made;
+	put(outgoing, made);
+	return NULL;
 }
 
 static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
@@ -217,10 +241,13 @@ static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
 		count_drops(outgoing->counters, DROP_NO_BUFFER, 1);
 		return;
 	}
+	if (begin_cut(outgoing, frame, &segmenter, &bytes) != 0) {
+		count_drops(outgoing->counters, DROP_BAD_OFFLOAD, 1);
+		return;
+	}
 	outgoing->segments += frame->segments;
 	counter_add(&outgoing->counters->cut, frame->segments - 1u);
 	outgoing->full = false;
-	bytes = begin_cut(outgoing, frame, &segmenter);
 	for (uint16_t left = frame->segments; left > 0; left--) {
 		struct frame *made = next_made(outgoing, bytes);
 
@@ -265,6 +292,22 @@ static uint32_t longest_packet(const struct frame *frame)
 	return length;
 }
 
+/* A frame that cannot go as it is. */
+static void adapt_frame(struct outgoing *outgoing, const struct frame *frame)
+{
+	if (frame->needs & ~outgoing->accepts & NEEDS_TAGS) {
+		frame = retag_frame(outgoing, frame);
+		if (frame == NULL)
+			return;
+	}
+	if (frame->needs & NEEDS_CUT)
+		cut_frame(outgoing, frame);
+	else if (frame->needs & NEEDS_VALID)
+		unmark_frame(outgoing, frame);
+	else
+		fill_frame(outgoing, frame);
+}
+
 /* The frames one by one, as some of them cannot go as they are. Returns whether anybody got any. */
 static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16_t count,
 		  uint32_t max_length)
@@ -277,12 +320,8 @@ static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16
 			count_drops(outgoing->counters, DROP_MTU, 1);
 		else if ((frame->needs & ~outgoing->accepts) == 0)
 			put(outgoing, frame);
-		else if (frame->needs & NEEDS_CUT)
-			cut_frame(outgoing, frame);
-		else if (frame->needs & NEEDS_VALID)
-			unmark_frame(outgoing, frame);
 		else
-			fill_frame(outgoing, frame);
+			adapt_frame(outgoing, frame);
 	}
 	flush(outgoing);
 	return outgoing->reached;
@@ -319,7 +358,7 @@ static void transmit(struct worker *worker, const struct snapshot_port *to,
 		     struct port_queue *queue, struct frame *const *frames, uint16_t count)
 {
 	struct tx_counters *counters = &queue->counters[worker->index].tx;
-	uint32_t accepts = __atomic_load_n(&to->port->tx_accepts, __ATOMIC_RELAXED);
+	uint32_t accepts = __atomic_load_n(&to->port->tx_accepts, __ATOMIC_RELAXED) | to->tags;
 	bool reached;
 
 	counter_add(&counters->offered, count);

@@ -12,6 +12,8 @@ void snapshot_free(struct snapshot *snapshot)
 		free(snapshot->workers[w].queues);
 	free((void *)(uintptr_t)snapshot->table.ports);
 	free((void *)(uintptr_t)snapshot->table.flood);
+	free((void *)(uintptr_t)snapshot->table.trunks);
+	free(snapshot->trunks);
 	free(snapshot->ports);
 	free(snapshot);
 }
@@ -29,43 +31,129 @@ static int add_queue(struct snapshot_worker *worker, struct port_queue *queue)
 	return 0;
 }
 
+static bool has_storm_limit(const struct port_storm *storm)
+{
+	return storm->unknown != 0 || storm->broadcast != 0 || storm->multicast != 0;
+}
+
+/* What forwarding must know of a port. `trunk`: its VLANs, if it is a trunk. */
+static struct forward_port facts_of(struct port *port, const struct vlan_set *trunk)
+{
+	const struct port_settings *settings = &port->settings;
+
+	return (struct forward_port){
+		.present = true,
+		.enabled = settings->enabled,
+		.learning = settings->learning,
+		.isolated = settings->isolated,
+		.link_local = settings->link_local,
+		.vlan = { .mode = (uint8_t)settings->vlan.mode,
+			  .native_tagged = settings->vlan.native_tagged,
+			  .native = settings->vlan.native,
+			  .trunk = settings->vlan.mode == VLAN_TRUNK ? trunk : NULL },
+		.storm = has_storm_limit(&settings->storm) ? port->storm : NULL,
+	};
+}
+
+static struct snapshot_port view_of(struct port *port, const struct vlan_membership *vlan)
+{
+	const struct port_settings *settings = &port->settings;
+
+	return (struct snapshot_port){
+		.port = port,
+		.max_length = port_mtu(port) + ETHERNET_HEADER,
+		.retry = settings->retry,
+		.tags = vlan_accepts(vlan),
+		.vlan = *vlan,
+		.enabled = settings->enabled,
+		.paused_by_limit = settings->ingress.excess == EXCESS_PAUSE,
+	};
+}
+
+static struct flood_target target_of(const struct port *port)
+{
+	const struct port_settings *settings = &port->settings;
+
+	return (struct flood_target){
+		.port = port->number,
+		.classes = (uint8_t)(settings->flood.unknown << FLOOD_UNKNOWN |
+				     settings->flood.broadcast << FLOOD_BROADCAST |
+				     settings->flood.multicast << FLOOD_MULTICAST |
+				     settings->link_local << FLOOD_LINK_LOCAL),
+		.isolated = settings->isolated,
+	};
+}
+
+static uint16_t count_trunks(struct port *const *ports, uint16_t count)
+{
+	uint16_t trunks = 0;
+
+	for (uint16_t i = 0; i < count; i++)
+		trunks += ports[i] != NULL && ports[i]->settings.vlan.mode == VLAN_TRUNK;
+	return trunks;
+}
+
+/* Sorts the ports that are no trunks by VLAN, and keeps their order within one. */
+static void fill_flood(struct forward_table *table, struct port *const *ports,
+		       struct flood_target *flood, struct flood_target *trunks)
+{
+	uint16_t next[VLAN_COUNT];
+
+	for (uint16_t i = 0; i < table->port_count; i++)
+		if (ports[i] != NULL && ports[i]->settings.vlan.mode != VLAN_TRUNK)
+			table->first[ports[i]->settings.vlan.native + 1]++;
+	for (uint16_t vlan = 0; vlan < VLAN_COUNT; vlan++) {
+		next[vlan] = table->first[vlan];
+		table->first[vlan + 1] = (uint16_t)(table->first[vlan + 1] + table->first[vlan]);
+	}
+	for (uint16_t i = 0; i < table->port_count; i++) {
+		if (ports[i] == NULL)
+			continue;
+		if (ports[i]->settings.vlan.mode == VLAN_TRUNK)
+			trunks[table->trunk_count++] = target_of(ports[i]);
+		else
+			flood[next[ports[i]->settings.vlan.native]++] = target_of(ports[i]);
+	}
+	table->flood = flood;
+	table->trunks = trunks;
+}
+
 struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_t workers,
 			      struct fdb *fdb)
 {
 	struct snapshot *snapshot =
 		calloc(1, sizeof(*snapshot) + workers * sizeof(snapshot->workers[0]));
 	struct forward_port *facts = calloc(count + 1u, sizeof(*facts));
-	uint16_t *flood = calloc(count + 1u, sizeof(*flood));
+	struct flood_target *flood = calloc(count + 1u, sizeof(*flood));
+	struct flood_target *trunks = calloc(count + 1u, sizeof(*trunks));
+	struct vlan_set *set = calloc(count_trunks(ports, count) + 1u, sizeof(*set));
 	uint16_t next_worker = 0;
 
-	if (snapshot == NULL || facts == NULL || flood == NULL) {
+	if (snapshot == NULL || facts == NULL || flood == NULL || trunks == NULL || set == NULL) {
 		free(snapshot);
 		free(facts);
 		free(flood);
+		free(trunks);
+		free(set);
 		return NULL;
 	}
 	snapshot->worker_count = workers;
 	snapshot->port_count = count;
 	snapshot->table.port_count = count;
 	snapshot->table.ports = facts;
-	snapshot->table.flood = flood;
 	snapshot->table.fdb = fdb;
+	snapshot->trunks = set;
+	fill_flood(&snapshot->table, ports, flood, trunks);
 	snapshot->ports = calloc(count + 1u, sizeof(*snapshot->ports));
 	if (snapshot->ports == NULL)
 		goto fail;
 	for (uint16_t i = 0; i < count; i++) {
 		if (ports[i] == NULL)
 			continue;
-		snapshot->ports[i] = (struct snapshot_port){
-			.port = ports[i],
-			.max_length = port_mtu(ports[i]) + ETHERNET_HEADER,
-			.retry = ports[i]->settings.retry,
-			.enabled = ports[i]->settings.enabled,
-			.paused_by_limit = ports[i]->settings.ingress.excess == EXCESS_PAUSE,
-		};
-		facts[i].present = true;
-		facts[i].enabled = ports[i]->settings.enabled;
-		flood[snapshot->table.flood_count++] = i;
+		facts[i] = facts_of(ports[i], set);
+		snapshot->ports[i] = view_of(ports[i], &facts[i].vlan);
+		if (facts[i].vlan.trunk != NULL)
+			*set++ = ports[i]->settings.vlan.trunk;
 		for (uint16_t q = 0; q < ports[i]->queue_count; q++) {
 			if (add_queue(&snapshot->workers[next_worker], &ports[i]->queues[q]) != 0)
 				goto fail;

@@ -31,6 +31,8 @@ struct snapshot_port {
 	struct port *port;    /* NULL: the number is free */
 	uint32_t max_length;  /* of an untagged frame to it: MTU and Ethernet header */
 	uint32_t retry;       /* us */
+	uint16_t tags;        /* vlan_accepts of its membership */
+	struct vlan_membership vlan;
 	bool enabled;
 	bool paused_by_limit; /* ingress: what is over the limit waits (EXCESS_PAUSE) */
 };
@@ -39,6 +41,7 @@ struct snapshot {
 	struct forward_table table;
 	uint16_t port_count;  /* slots, as in table */
 	struct snapshot_port *ports; /* by number */
+	struct vlan_set *trunks;     /* what the memberships of trunks point to */
 	uint16_t worker_count;
 	struct snapshot_worker workers[];
 };

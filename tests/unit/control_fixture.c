@@ -175,8 +175,7 @@ struct model_port *probe_port(const char *name, const char *place)
 	snprintf(port->name, sizeof(port->name), "%s", name);
 	port->ops = &probe_ops;
 	port->queues = 1;
-	port->settings.enabled = true;
-	port->settings.mtu = PORT_MTU_MAX;
+	port->settings = port_default_settings;
 	port->source = json_pack("{s:s, s:s, s:s}", "name", name, "type", "probe", "place", place);
 	port->config = config;
 	return port;

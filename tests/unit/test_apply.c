@@ -144,7 +144,7 @@ static void opens_and_closes(void **state)
 	assert_false(control_port_is_up(b, &reason));
 	assert_string_equal(reason, "port b: B is not allowed");
 	assert_null(seen(1)->port);
-	assert_int_equal(fixture.control->snapshot->table.flood_count, 2);
+	assert_int_equal(fixture.control->snapshot->table.first[VLAN_COUNT], 2);
 	assert_events("open a, open b, open c, ");
 	fixture_stop();
 	assert_events("close a, close c, closed a, closed c, ");
@@ -152,7 +152,7 @@ static void opens_and_closes(void **state)
 		assert_int_equal(fixture.control->ports[i].state, PORT_FREE);
 		assert_null(fixture.control->ports[i].port);
 	}
-	assert_int_equal(fixture.control->snapshot->table.flood_count, 0);
+	assert_int_equal(fixture.control->snapshot->table.first[VLAN_COUNT], 0);
 }
 
 static bool both_are_known(void)
@@ -337,7 +337,7 @@ static void removes(void **state)
 	assert_null(control_find_port(fixture.control, "b"));
 	assert_int_equal(fixture.control->ports[1].state, PORT_FREE);
 	assert_null(seen(1)->port);
-	assert_int_equal(fixture.control->snapshot->table.flood_count, 1);
+	assert_int_equal(fixture.control->snapshot->table.first[VLAN_COUNT], 1);
 	assert_int_equal(leads_to(HOST + 2), FDB_NO_PORT);
 	assert_int_equal(leads_to(HOST + 3), FDB_NO_PORT);
 	assert_int_equal(leads_to(HOST + 4), FDB_BLACKHOLE);
@@ -516,7 +516,7 @@ static void assert_undone(const struct picture *before)
 		assert_null(fixture.control->ports[i].model);
 		assert_null(seen(i)->port);
 	}
-	assert_int_equal(fixture.control->snapshot->table.flood_count, 2);
+	assert_int_equal(fixture.control->snapshot->table.first[VLAN_COUNT], 2);
 	assert_int_equal(leads_to(HOST), 0);
 	assert_int_equal(leads_to(HOST + 3), 1);
 	assert_int_equal(leads_to(HOST + 4), FDB_BLACKHOLE);
@@ -640,7 +640,7 @@ static void no_room_for_more_ports(void **state)
 	fixture_begin(model);
 	fixture_ready();
 	fixture.events[0] = '\0';
-	assert_int_equal(fixture.control->snapshot->table.flood_count, CONTROL_PORTS_MAX);
+	assert_int_equal(fixture.control->snapshot->table.first[VLAN_COUNT], CONTROL_PORTS_MAX);
 	/* One goes and one comes, but at no time are there more than all. */
 	model = model_copy(fixture.control->model);
 	assert_int_equal(model_remove_port(model, "p7"), 0);
@@ -649,7 +649,7 @@ static void no_room_for_more_ports(void **state)
 	assert_fault("no room for more ports");
 	assert_int_equal(fixture.fault.kind, ERROR_LIMIT);
 	assert_events("");
-	assert_int_equal(fixture.control->snapshot->table.flood_count, CONTROL_PORTS_MAX);
+	assert_int_equal(fixture.control->snapshot->table.first[VLAN_COUNT], CONTROL_PORTS_MAX);
 	assert_int_equal(port_named("p7")->state, PORT_OPEN);
 }
 

@@ -21,7 +21,7 @@ struct fixture {
 	struct forward forward;
 	struct forward_table table;
 	struct forward_port facts[PORTS];
-	uint16_t flood[PORTS];
+	struct flood_target flood[PORTS], trunks[PORTS];
 	uint16_t staged[PORTS];
 	struct stage stages[PORTS];
 	struct rx_counters counters;
@@ -29,6 +29,32 @@ struct fixture {
 	struct learner *learner;
 	struct burst *burst;
 };
+
+/* Has the table flood to all ports that there are, as the facts say. */
+static void arrange(struct fixture *fixture)
+{
+	struct forward_table *table = &fixture->table;
+	uint16_t count = 0;
+
+	memset(fixture->flood, 0, sizeof(fixture->flood));
+	memset(fixture->trunks, 0, sizeof(fixture->trunks));
+	table->trunk_count = 0;
+	for (uint16_t vlan = 0; vlan < VLAN_COUNT; vlan++) {
+		table->first[vlan] = count;
+		for (uint16_t i = 0; i < PORTS; i++) {
+			const struct forward_port *port = &fixture->facts[i];
+			const struct flood_target target = { i, 7, port->isolated };
+
+			if (!port->present || port->vlan.native != vlan)
+				continue;
+			if (port->vlan.trunk != NULL)
+				fixture->trunks[table->trunk_count++] = target;
+			else
+				fixture->flood[count++] = target;
+		}
+	}
+	table->first[VLAN_COUNT] = count;
+}
 
 static int setup(void **state)
 {
@@ -42,14 +68,17 @@ static int setup(void **state)
 	if (fixture->fdb == NULL || fixture->learner == NULL || fixture->burst == NULL)
 		return -1;
 	memset(fixture->learner, 0, sizeof(*fixture->learner));
-	fixture->table = (struct forward_table){ PORTS, 0, fixture->facts, fixture->flood,
-						 fixture->fdb };
-	for (uint16_t i = 0; i < PORTS; i++) {
-		if (i == 5)
-			continue;
-		fixture->facts[i] = (struct forward_port){ .present = true, .enabled = true };
-		fixture->flood[fixture->table.flood_count++] = i;
-	}
+	fixture->table = (struct forward_table){ .port_count = PORTS,
+						 .ports = fixture->facts,
+						 .fdb = fixture->fdb,
+						 .flood = fixture->flood,
+						 .trunks = fixture->trunks };
+	for (uint16_t i = 0; i < PORTS; i++)
+		if (i != 5)
+			fixture->facts[i] = (struct forward_port){ .present = true,
+								   .enabled = true,
+								   .learning = true };
+	arrange(fixture);
 	fixture->forward = (struct forward){ .table = &fixture->table, .learner = fixture->learner,
 					     .staged = fixture->staged, .stages = fixture->stages };
 	*state = fixture;
@@ -336,7 +365,9 @@ static void nobody_else(void **state)
 	struct fixture *fixture = *state;
 	struct frame *frame = add(fixture, BROADCAST, host(1));
 
-	fixture->table.flood_count = 1; /* port 0 */
+	for (uint16_t i = 1; i < PORTS; i++)
+		fixture->facts[i].present = false;
+	arrange(fixture);
 	forward(fixture, 0);
 	check_dropped(fixture, frame, DROP_NO_DESTINATION);
 }

@@ -21,7 +21,7 @@ static void empty(void **state)
 	assert_non_null(snapshot);
 	assert_int_equal(snapshot->port_count, 0);
 	assert_int_equal(snapshot->worker_count, 2);
-	assert_int_equal(snapshot->table.flood_count, 0);
+	assert_int_equal(snapshot->table.first[VLAN_COUNT], 0);
 	assert_int_equal(snapshot->workers[0].queue_count, 0);
 	assert_int_equal(snapshot->workers[1].queue_count, 0);
 	snapshot_free(snapshot);
@@ -48,9 +48,9 @@ static void free_numbers_stay_free(void **state)
 		assert_ptr_equal(snapshot->ports[i].port, ports[i]);
 		assert_int_equal(snapshot->table.ports[i].present, ports[i] != NULL);
 	}
-	assert_int_equal(snapshot->table.flood_count, 2);
-	assert_int_equal(snapshot->table.flood[0], 1);
-	assert_int_equal(snapshot->table.flood[1], 4);
+	assert_int_equal(snapshot->table.first[1], 2);
+	assert_int_equal(snapshot->table.flood[0].port, 1);
+	assert_int_equal(snapshot->table.flood[1].port, 4);
 	assert_int_equal(snapshot->workers[0].queue_count, 2);
 	assert_ptr_equal(snapshot->workers[0].queues[0], &ports[1]->queues[0]);
 	assert_ptr_equal(snapshot->workers[0].queues[1], &ports[4]->queues[0]);

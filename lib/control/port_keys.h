@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The keys that ports of all types have, as they are parsed, before what belongs together is
+ * checked and becomes a model_port. For model_port.c, which has the table, and the files that have
+ * parts of it. Control thread.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/error.h"
+#include "port/port.h"
+#include "rpc/param.h"
+
+struct port_keys {
+	char name[PORT_NAME_SIZE];
+	char type[32];
+	uint32_t queues;
+	json_t *labels;
+	struct {
+		uint32_t access, native;
+		bool native_tagged;
+		json_t *trunk;
+	} vlan;
+	struct port_settings settings;
+};
+
+/* ---- port_bridging.c: how a port takes part in the bridge ---- */
+
+extern const struct param port_vlan_params[], port_flood_params[], port_storm_params[];
+
+/*
+ * Fills settings.vlan from the keys of `vlan`, which were `given` or not. Returns 0 or -EINVAL with
+ * err filled.
+ */
+int port_vlan_check(struct port_keys *keys, bool given, const char *object, struct error *err);
