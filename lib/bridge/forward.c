@@ -243,10 +243,27 @@ static void calm_storm(struct limiter *limiter, struct frame *frames, uint16_t c
 	limiter_settle(limiter, grant, used);
 }
 
+/* Sends a request for the address of a known neighbour to that one alone. False: it is none. */
+static bool ask_neighbour(struct forward *forward, struct frame *frame,
+			  const struct flooding *flooding, struct rx_counters *counters,
+			  struct tally *tally)
+{
+	const struct forward_table *table = forward->table;
+	const uint16_t port = neighbours_asked(table->neighbours, frame, flooding->vlan);
+
+	if (port == FDB_NO_PORT || port == flooding->from ||
+	    (table->ports[port].isolated && flooding->isolated))
+		return false;
+	stage_run(forward, frame, 1, port, tally);
+	counter_add(&counters->suppressed, 1);
+	return true;
+}
+
 static void flood_run(struct forward *forward, struct frame *frames, const struct run *run,
 		      struct rx_counters *counters, struct tally *tally)
 {
-	const struct forward_port *port = &forward->table->ports[frames->port];
+	const struct forward_table *table = forward->table;
+	const struct forward_port *port = &table->ports[frames->port];
 	const enum flood_class class = class_of(frames);
 	/* Those of link-local groups count as multicast. */
 	const unsigned int storm = class < STORM_CLASSES ? class : FLOOD_MULTICAST;
@@ -257,13 +274,17 @@ static void flood_run(struct forward *forward, struct frame *frames, const struc
 		struct flooding flooding = { frames->port, port->isolated, run->vlan,
 					     (uint8_t)(1 << class), DROP_NO_DESTINATION };
 		struct frame *frame = &frames[i];
-		uint16_t copies = frame->drop == DROP_NO_DESTINATION
-					  ? flood(forward, frame, &flooding)
-					  : 0;
+		uint16_t copies = 0;
 
-		if (copies == 0) {
-			if (frame->drop == DROP_NO_DESTINATION)
+		if (likely(frame->drop == DROP_NO_DESTINATION)) {
+			if (unlikely(table->neighbours != NULL && class != FLOOD_UNKNOWN) &&
+			    ask_neighbour(forward, frame, &flooding, counters, tally))
+				continue;
+			copies = flood(forward, frame, &flooding);
+			if (copies == 0)
 				frame_drop(frame, flooding.alone);
+		}
+		if (copies == 0) {
 			settle_drop(frame, counters, tally);
 			continue;
 		}

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "bridge/fdb.h"
+#include "bridge/neighbours.h"
 #include "bridge/vlan.h"
 #include "frame/frame.h"
 #include "policy/limiter.h"
@@ -58,6 +59,7 @@ struct forward_table {
 	uint16_t first[VLAN_COUNT + 1];
 	uint16_t trunk_count;
 	const struct flood_target *trunks;
+	const struct neighbours *neighbours; /* NULL: address resolution is flooded like all else */
 };
 
 /* Frames on their way to one port. */
@@ -74,6 +76,7 @@ struct rx_counters {
 	uint64_t forwarded;
 	uint64_t flooded;
 	uint64_t copies; /* of flooded frames */
+	uint64_t suppressed; /* of forwarded: requests that went to one neighbour alone */
 	uint64_t notifications;
 	uint64_t throttled;     /* times that the port's limit began to hold frames back */
 	uint64_t throttled_ns;  /* and for how long it did */

@@ -10,6 +10,13 @@ void vlan_set_add(struct vlan_set *set, uint16_t first, uint16_t last)
 		set->words[vlan / 64] |= UINT64_C(1) << (vlan % 64);
 }
 
+bool vlan_set_is_empty(const struct vlan_set *set)
+{
+	static const struct vlan_set empty;
+
+	return memcmp(set, &empty, sizeof(empty)) == 0;
+}
+
 bool vlan_same(const struct vlan_settings *left, const struct vlan_settings *right)
 {
 	return left->mode == right->mode && left->native == right->native &&

@@ -46,6 +46,8 @@ static inline bool vlan_set_has(const struct vlan_set *set, uint16_t vlan)
 /* Adds the VLANs from first to last. */
 void vlan_set_add(struct vlan_set *set, uint16_t first, uint16_t last);
 
+bool vlan_set_is_empty(const struct vlan_set *set);
+
 /* As the operator asked for it. */
 struct vlan_settings {
 	uint32_t mode;         /* enum vlan_mode */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "control/vlan_list.h"
 #include "rpc/describe.h"
 #include "rpc/param.h"
 
@@ -17,8 +18,21 @@ struct root_config {
 	json_t *workers;
 	struct model_bridge bridge;
 	json_t *addresses;
+	json_t *suppression;
 	json_t *ports;
 };
+
+static int check_suppression(const void *value, struct error *err)
+{
+	struct vlan_set set = { { 0 } };
+
+	return vlan_list_parse(*(json_t *const *)value, 0, &set, err);
+}
+
+static json_t *describe_suppression(void)
+{
+	return vlan_list_schema(0);
+}
 
 static const struct param worker_params[] = {
 	{ "cpu", PARAM_UINT, PARAM_AT(struct model_worker, cpu), .required = true, .max = 1023,
@@ -37,6 +51,11 @@ static const struct param bridge_params[] = {
 	  .help = "addresses that the table holds; read at start" },
 	{ "addresses", PARAM_JSON, PARAM_AT(struct root_config, addresses),
 	  .json_kind = JSON_ARRAY, .help = "static addresses, as fdb.add takes them" },
+	{ "neighbor_suppression", PARAM_JSON, PARAM_AT(struct root_config, suppression),
+	  .json_kind = -1, .check = check_suppression, .schema = describe_suppression,
+	  .help = "the VLANs (0: ports without any) where requests for the addresses of guarded "
+		  "ports (ARP, neighbour discovery) go to them alone: \"all\", or VLANs and "
+		  "ranges" },
 	{ NULL }
 };
 
@@ -246,6 +265,8 @@ int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, 
 	result = param_parse(root_params, root, &config, "configuration", "", err);
 	if (result == 0) {
 		(*model)->bridge = config.bridge;
+		if (config.suppression != NULL)
+			vlan_list_parse(config.suppression, 0, &(*model)->bridge.suppression, err);
 		result = parse_workers(*model, config.workers, default_cpu, err);
 		if (result == 0)
 			result = parse_ports(*model, config.ports, err);
@@ -347,6 +368,9 @@ json_t *model_to_json(const struct model *model)
 
 	if (model->workers_given != NULL)
 		json_object_set(root, "workers", model->workers_given);
+	if (!vlan_set_is_empty(&model->bridge.suppression))
+		json_object_set_new(bridge, "neighbor_suppression",
+				    vlan_list_make(&model->bridge.suppression, 0));
 	if (model->address_count > 0)
 		json_object_set_new(bridge, "addresses", model_addresses_to_json(model));
 	json_object_set_new(root, "bridge", bridge);
@@ -385,6 +409,8 @@ int model_copy_to(const struct model *model, struct model **copy, struct error *
 bool model_same_bridge(const struct model *model, const struct model *other)
 {
 	if (model->bridge.ageing != other->bridge.ageing ||
+	    memcmp(&model->bridge.suppression, &other->bridge.suppression,
+		   sizeof(model->bridge.suppression)) != 0 ||
 	    model->bridge.capacity != other->bridge.capacity ||
 	    model->address_count != other->address_count ||
 	    (model->workers_given != other->workers_given &&

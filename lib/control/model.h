@@ -25,6 +25,7 @@ struct model_worker {
 struct model_bridge {
 	uint32_t ageing;   /* seconds, 0: never */
 	uint32_t capacity; /* entries */
+	struct vlan_set suppression; /* where known neighbours are asked alone; 0: without VLAN */
 };
 
 /* A static address of the bridge, beside those that ports have as their own. */

@@ -4,61 +4,18 @@
 
 #include <errno.h>
 
-#include "base/units.h"
-
-#define TRUNK_ACCEPTED "\"all\", or a list of VLANs and ranges: [\"10-20\", 30], from 1 to 4094"
-
-/* Adds a VLAN or a range of a trunk's list. Returns 0 or -EINVAL. */
-static int add_vlans(const json_t *item, struct vlan_set *set)
-{
-	uint32_t first, last;
-
-	if (json_is_string(item)) {
-		if (range_parse(json_string_value(item), &first, &last) != 0)
-			return -EINVAL;
-	} else if (json_is_integer(item) && json_integer_value(item) >= VLAN_FIRST &&
-		   json_integer_value(item) <= VLAN_LAST) {
-		first = last = (uint32_t)json_integer_value(item);
-	} else {
-		return -EINVAL;
-	}
-	if (first < VLAN_FIRST || last > VLAN_LAST)
-		return -EINVAL;
-	vlan_set_add(set, (uint16_t)first, (uint16_t)last);
-	return 0;
-}
-
-/* Returns 0 or -EINVAL. */
-static int parse_trunk(const json_t *value, struct vlan_set *set)
-{
-	if (json_is_string(value) && strcmp(json_string_value(value), "all") == 0) {
-		vlan_set_add(set, VLAN_FIRST, VLAN_LAST);
-		return 0;
-	}
-	if (json_array_size(value) == 0)
-		return -EINVAL;
-	for (size_t i = 0; i < json_array_size(value); i++)
-		if (add_vlans(json_array_get(value, i), set) != 0)
-			return -EINVAL;
-	return 0;
-}
+#include "control/vlan_list.h"
 
 static int check_trunk(const void *value, struct error *err)
 {
 	struct vlan_set set = { { 0 } };
 
-	if (parse_trunk(*(json_t *const *)value, &set) == 0)
-		return 0;
-	error_detail(err, NULL, NULL, NULL, TRUNK_ACCEPTED);
-	return -EINVAL;
+	return vlan_list_parse(*(json_t *const *)value, VLAN_FIRST, &set, err);
 }
 
 static json_t *describe_trunk(void)
 {
-	return json_pack("{s:[{s:s}, {s:s, s:i, s:{s:[{s:s, s:i, s:i}, {s:s, s:s}]}}]}", "anyOf",
-			 "const", "all", "type", "array", "minItems", 1, "items", "anyOf", "type",
-			 "integer", "minimum", VLAN_FIRST, "maximum", VLAN_LAST, "type", "string",
-			 "pattern", "^[0-9]+(-[0-9]+)?$");
+	return vlan_list_schema(VLAN_FIRST);
 }
 
 const struct param port_vlan_params[] = {
@@ -132,7 +89,7 @@ int port_vlan_check(struct port_keys *keys, bool given, const char *object, stru
 	vlan->mode = VLAN_TRUNK;
 	vlan->native = (uint16_t)keys->vlan.native;
 	vlan->native_tagged = keys->vlan.native_tagged;
-	parse_trunk(keys->vlan.trunk, &vlan->trunk);
+	vlan_list_parse(keys->vlan.trunk, VLAN_FIRST, &vlan->trunk, err);
 	if (vlan->native != 0)
 		vlan_set_add(&vlan->trunk, vlan->native, vlan->native);
 	return 0;

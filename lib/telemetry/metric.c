@@ -19,6 +19,8 @@ const struct metric metric_rx[] = {
 	COUNTER("rx_forwarded", struct rx_counters, forwarded, "frames", "sent to one port"),
 	COUNTER("rx_flooded", struct rx_counters, flooded, "frames", "sent to all other ports"),
 	COUNTER("rx_copies", struct rx_counters, copies, "frames", "made of flooded frames"),
+	COUNTER("rx_suppressed", struct rx_counters, suppressed, "frames",
+		"forwarded, that were requests for a neighbour's address and not flooded"),
 	COUNTER("rx_notifications", struct rx_counters, notifications, "interrupts",
 		"that told the port its buffers are free again"),
 	COUNTER("rx_throttled", struct rx_counters, throttled, "times",
