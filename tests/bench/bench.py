@@ -23,9 +23,10 @@ sys.path.insert(0, str(HERE.parent / "system"))
 
 from harness import (BUILD, CPUS, GUEST_CPU, SWITCH_CPU, Workdir, leftovers,  # noqa: E402
                      qemu_guests)
-from switches import Bare, DpdkProgram, HugePages, Ovs, Ringway, TestpmdIo, unpack_ovs  # noqa: E402
+from switches import (Bare, DpdkProgram, HugePages, Ovs, Policed, Ringway, TestpmdIo,  # noqa: E402
+                      unpack_ovs)
 
-SWITCHES = ("ringway", "io", "bare", "ovs")
+SWITCHES = ("ringway", "policed", "io", "bare", "ovs")
 # Feature bits: VIRTIO_F_RING_PACKED and VIRTIO_F_IN_ORDER.
 PACKED, IN_ORDER = 1 << 34, 1 << 35
 LAYOUTS = {"split": 0, "packed": PACKED, "split-in-order": IN_ORDER,
@@ -60,8 +61,9 @@ def sizes(text):
 def arguments():
     parser = argparse.ArgumentParser(prog="run.sh", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--switches", type=words(SWITCHES), default=["ringway", "io"], metavar="S,...",
-                        help="of ringway, io (testpmd), bare (ringway's rings without a switch), ovs "
-                        "(OVS-DPDK; needs 1 GiB of huge pages) (ringway,io)")
+                        help="of ringway, policed (the same with guard, VLAN and limits), io (testpmd), "
+                        "bare (ringway's rings without a switch), ovs (OVS-DPDK; needs 1 GiB of huge "
+                        "pages) (ringway,io)")
     parser.add_argument("--layout", type=words(LAYOUTS), default=["split"], metavar="L,...",
                         help="of the guest's rings: split, packed, split-in-order, packed-in-order "
                         "(split)")
@@ -175,7 +177,7 @@ def figures(case, result):
 
 
 def bench_frames(options, stack):
-    make = {"ringway": Ringway, "io": TestpmdIo, "bare": Bare}
+    make = {"ringway": Ringway, "policed": Policed, "io": TestpmdIo, "bare": Bare}
     if "ovs" in options.switches:
         root, huge = unpack_ovs(BUILD), stack.enter_context(HugePages())
         make["ovs"] = functools.partial(Ovs, root=root, huge=huge)

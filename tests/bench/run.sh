@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds ringway into build/ and measures it against its peers:
-#   sudo sh tests/bench/run.sh [--switches ringway,io,bare] [--layout split,packed]
+#   sudo sh tests/bench/run.sh [--switches ringway,policed,io,bare] [--layout split,packed]
 #       [--traffic closed,open] [--sizes 64,1500,65226] [--turns N] [--seconds S] [--qemu]
 # --help says what these are, docs/performance.md what is measured and why. A turn takes S and some
 # 2 seconds.

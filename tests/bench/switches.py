@@ -22,11 +22,28 @@ class Ringway(Daemon):
 
     def __init__(self, directory):
         self.sockets = [directory / f"{name}.sock" for name in NAMES]
-        super().__init__(directory, [vhost_port(directory, name) for name in NAMES])
+        super().__init__(directory, [vhost_port(directory, name, **self.keys(number))
+                                     for number, name in enumerate(NAMES)])
+
+    def keys(self, _number):
+        return {}
 
     def cycles(self):
         worker = self.rpc("worker.list")[0]
         return worker["busy_cycles"], worker["packets"]
+
+
+class Policed(Ringway):
+    """The same with all that a port may be held to, none of which this traffic exceeds."""
+
+    name = "policed"
+
+    def keys(self, number):
+        limit = {"bandwidth": {"rate": "1Tbit"}, "packets": {"rate": 1000000000}}
+        return {"mac": f"52:54:00:00:01:0{number}", "guard": "ip", "allowed": {"ips": ["10.0.0.1"]},
+                "vlan": {"access": 10}, "max_addresses": 8,
+                "storm": {"unknown": 1000000, "broadcast": 1000, "multicast": 1000},
+                "limits": {"ingress": limit, "egress": {**limit, "excess": "queue"}}}
 
 
 class DpdkProgram(Console):
