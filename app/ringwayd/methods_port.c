@@ -89,6 +89,18 @@ static void add_bridging(const struct control_port *port, json_t *object)
 				      (json_int_t)addresses->refused));
 }
 
+/* Which worker polls each queue; null while it moves from one to another. */
+static json_t *polled_by_to_json(const struct port *port)
+{
+	json_t *list = json_array();
+
+	for (uint16_t q = 0; q < port->queue_count; q++)
+		json_array_append_new(list, port->queues[q].worker == PORT_NO_WORKER
+						    ? json_null()
+						    : json_integer(port->queues[q].worker));
+	return list;
+}
+
 static int get_port(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
@@ -109,6 +121,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 	if (port->state != PORT_OPEN)
 		return 0;
 	json_object_set_new(*result, "limits", limits_to_json(port->port));
+	json_object_set_new(*result, "polled_by", polled_by_to_json(port->port));
 	port->port->ops->status(port->port, *result);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <rte_version.h>
 
 #include "base/log.h"
+#include "control/slots.h"
 #include "rpc/describe.h"
 #include "sync/counter.h"
 #include "telemetry/metric.h"
@@ -78,6 +79,26 @@ static json_t *workers_to_json(const struct control *control)
 	return list;
 }
 
+/* Adds to each of the workers the queues that it polls. */
+static void add_polled(const struct control *control, json_t *workers)
+{
+	for (uint16_t i = 0; i < control->worker_count; i++)
+		json_object_set_new(json_array_get(workers, i), "queues", json_array());
+	for (uint16_t i = 0; i < control->port_count; i++) {
+		const struct port *port = control->ports[i].port;
+
+		for (uint16_t q = 0; port != NULL && q < port->queue_count; q++) {
+			const struct port_queue *queue = &port->queues[q];
+			json_t *worker = json_array_get(workers, queue->worker);
+
+			if (queue->published && worker != NULL)
+				json_array_append_new(json_object_get(worker, "queues"),
+						      json_pack("{s:s, s:i}", "port", port->name,
+								"queue", q));
+		}
+	}
+}
+
 static int worker_list(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	const struct daemon *daemon = call_context(call);
@@ -85,6 +106,7 @@ static int worker_list(struct call *call, const void *params, json_t **result, s
 	(void)params;
 	(void)err;
 	*result = workers_to_json(daemon->control);
+	add_polled(daemon->control, *result);
 	return 0;
 }
 
@@ -173,21 +195,66 @@ static int refuse_number(const char *field, uint32_t given, unsigned int count, 
 	return -ENOENT;
 }
 
-/* With one worker all queues are where they can be. */
+struct place_request {
+	struct request request;
+	struct place_wish wish;
+};
+
+/* The port's queues as they are, but for this one. NULL without memory. */
+static json_t *place_patch(const struct model_port *port, const struct control_port *slot,
+			   const struct place_wish *wish)
+{
+	json_t *workers = json_array();
+
+	for (uint16_t q = 0; q < port->queues; q++) {
+		uint32_t worker = q == wish->queue ? wish->worker : slot_wish(slot, q);
+
+		json_array_append_new(workers, json_integer(worker));
+	}
+	return json_pack("{s:o}", "workers", workers);
+}
+
+static int make_placed(struct change *change, const struct model *now, struct model **wanted,
+		       struct error *err)
+{
+	struct place_request *request = (struct place_request *)change;
+	const struct place_wish *wish = &request->wish;
+	struct control *control = request->request.daemon->control;
+	const struct control_port *slot = control_find_port(control, wish->port);
+	const struct model_port *port = model_find_port(now, wish->port);
+	struct model_port *placed;
+	json_t *patch;
+	int result;
+
+	if (port == NULL || slot == NULL)
+		return no_such_port(wish->port, err);
+	if (wish->queue >= port->queues)
+		return refuse_number("queue", wish->queue, port->queues, err);
+	if (wish->worker >= control->worker_count)
+		return refuse_number("worker", wish->worker, control->worker_count, err);
+	patch = place_patch(port, slot, wish);
+	result = model_port_patch(port, patch, &placed, err);
+	json_decref(patch);
+	if (result == 0) {
+		result = model_copy_to(now, wanted, err);
+		if (result == 0)
+			result = model_put_port(*wanted, placed, err);
+		else
+			model_port_release(placed);
+	}
+	return result;
+}
+
 static int worker_place(struct call *call, const void *params, json_t **result, struct error *err)
 {
-	struct daemon *daemon = call_context(call);
-	const struct place_wish *wish = params;
-	const struct control_port *port = control_find_port(daemon->control, wish->port);
+	struct place_request *request = request_new(call, sizeof(*request), err);
 
 	(void)result;
-	if (port == NULL)
-		return no_such_port(wish->port, err);
-	if (wish->queue >= port->model->queues)
-		return refuse_number("queue", wish->queue, port->model->queues, err);
-	if (wish->worker >= daemon->control->worker_count)
-		return refuse_number("worker", wish->worker, daemon->control->worker_count, err);
-	return 0;
+	if (request == NULL)
+		return -ENOMEM;
+	request->wish = *(const struct place_wish *)params;
+	request->request.change.make = make_placed;
+	return request_submit(&request->request);
 }
 
 /* ---- log.set ---- */
@@ -231,9 +298,11 @@ static int rpc_discover(struct call *call, const void *params, json_t **result, 
 }
 
 const struct method methods_system[] = {
-	{ "worker.list", "The workers and what they do", .handle = worker_list },
-	{ "worker.place", "Moves a queue of a port to a worker", place_params,
-	  sizeof(struct place_wish), worker_place, .changes = true },
+	{ "worker.list", "The workers, what they do, and which queues they poll",
+	  .handle = worker_list },
+	{ "worker.place",
+	  "Moves a queue of a port to a worker; afterwards the port's `workers` names all of them",
+	  place_params, sizeof(struct place_wish), worker_place, .changes = true },
 	{ "stats.get", "All counters", .handle = stats_get },
 	{ "log.set", "Sets how much is logged", log_params, sizeof(struct log_wish), log_set,
 	  .changes = true },

@@ -29,6 +29,7 @@
 /* Descriptors: of the daemon and its clients, and of a port with a VMM that has one queue pair. */
 #define FILES_BASE 320
 #define FILES_PORT 11
+#define FILES_WORKER 6 /* what wakes it, and EAL's pipes to it and from it */
 
 static const char usage[] =
 	"usage: ringwayd [OPTIONS] [-- EAL arguments]\n"
@@ -214,7 +215,8 @@ int options_check_cpus(const struct options *options, const struct model *model,
 /* EAL ends the process, without a word for operators, where it cannot open what it needs. */
 static int check_files(const struct model *model, struct error *err)
 {
-	const rlim_t needed = FILES_BASE + (rlim_t)model->port_count * FILES_PORT;
+	const rlim_t needed = FILES_BASE + (rlim_t)model->port_count * FILES_PORT +
+			      (rlim_t)(model->worker_count - 1) * FILES_WORKER;
 	struct rlimit limit;
 	char value[24], accepted[80];
 
@@ -294,7 +296,7 @@ static void take_over_log(void)
 
 int options_start_eal(const struct options *options, const struct model *model, struct error *err)
 {
-	static char lcores[1024], heap[16], prefix[32];
+	static char lcores[2048], heap[16], prefix[32];
 	static char *arguments[EAL_ARGUMENTS_MAX + 1];
 	char *own[] = { (char *)"ringwayd",
 			/* No PCI device but those that a port asks for: none has this address. */

@@ -680,6 +680,7 @@ void control_free(struct control *control)
 		return;
 	loop_timer_stop(&control->tick);
 	loop_timer_stop(&control->retry);
+	loop_timer_stop(&control->hurry);
 	state_free(control->state);
 	for (uint16_t i = 0; i < control->worker_count; i++)
 		worker_free(control->workers[i]);

@@ -110,7 +110,9 @@ struct control {
 	uint16_t port_count;  /* slots that were ever used */
 	struct control_port *ports;
 	struct snapshot *snapshot; /* w: control, r: workers */
-	struct loop_timer tick, retry;
+	uint64_t publication; /* how many there were */
+	unsigned int moving;  /* queues that the last one left out, for others may see them still */
+	struct loop_timer tick, retry, hurry;
 
 	struct change *current;
 	bool beginning;       /* changes are being begun further up the stack */

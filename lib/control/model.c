@@ -61,7 +61,7 @@ static const struct param bridge_params[] = {
 
 static const struct param root_params[] = {
 	{ "workers", PARAM_JSON, PARAM_AT(struct root_config, workers), .json_kind = JSON_ARRAY,
-	  .help = "the polling threads; read at start" },
+	  .help = "the polling threads, each on a CPU of its own; read at start" },
 	{ "bridge", PARAM_OBJECT, .fields = bridge_params, .help = "the forwarding table" },
 	{ "ports", PARAM_JSON, PARAM_AT(struct root_config, ports), .json_kind = JSON_ARRAY,
 	  .help = "the ports" },
@@ -142,6 +142,29 @@ static int check_distinct(const struct model *model, const struct model_port *po
 	return 0;
 }
 
+/* The workers that poll the port's queues are there. */
+static int check_workers(const struct model *model, const struct model_port *port,
+			 struct error *err)
+{
+	char object[PORT_NAME_SIZE + 8], value[24], accepted[32];
+	const json_t *element;
+	size_t i;
+
+	json_array_foreach(port->workers, i, element) {
+		const json_int_t worker = json_integer_value(element);
+
+		if (worker < (json_int_t)model->worker_count)
+			continue;
+		snprintf(object, sizeof(object), "port %s", port->name);
+		snprintf(value, sizeof(value), "%lld", (long long)worker);
+		snprintf(accepted, sizeof(accepted), "0 to %u", model->worker_count - 1);
+		error_set(err, ERROR_INVALID, EINVAL, "%s: there is no worker %s", object, value);
+		error_detail(err, object, "workers", value, accepted);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int model_put_port(struct model *model, struct model_port *port, struct error *err)
 {
 	struct model_port **ports;
@@ -149,6 +172,8 @@ int model_put_port(struct model *model, struct model_port *port, struct error *e
 
 	if (result == 0)
 		result = model_addresses_allow(model, port, err);
+	if (result == 0)
+		result = check_workers(model, port, err);
 	if (result != 0)
 		goto fail;
 	for (uint32_t i = 0; i < model->port_count; i++) {
@@ -230,28 +255,53 @@ static int parse_ports(struct model *model, const json_t *list, struct error *er
 	return 0;
 }
 
+/* Two that poll would share a CPU. */
+static int check_cpu(const struct model *model, uint32_t index, struct error *err)
+{
+	const uint32_t cpu = model->workers[index].cpu;
+	char value[16];
+
+	for (uint32_t i = 0; i < index; i++) {
+		if (model->workers[i].cpu != cpu)
+			continue;
+		snprintf(value, sizeof(value), "%u", cpu);
+		error_set(err, ERROR_INVALID, EEXIST,
+			  "workers[%u]: CPU %s is that of workers[%u] already", index, value, i);
+		error_detail(err, "workers", "cpu", value, "each CPU once");
+		return -EEXIST;
+	}
+	return 0;
+}
+
 static int parse_workers(struct model *model, json_t *list, uint32_t default_cpu, struct error *err)
 {
-	size_t count = list == NULL ? 0 : json_array_size(list);
+	const size_t count = list == NULL ? 0 : json_array_size(list);
+	char object[24];
 
-	if (count > 1) {
-		error_set(err, ERROR_INVALID, EINVAL,
-			  "more than one worker is not in this version");
-		error_detail(err, "workers", NULL, NULL, "one worker");
-		return -EINVAL;
+	if (count > WORKERS_MAX) {
+		error_set(err, ERROR_INVALID, E2BIG, "there are more than %d workers", WORKERS_MAX);
+		snprintf(object, sizeof(object), "1 to %d", WORKERS_MAX);
+		error_detail(err, "workers", NULL, NULL, object);
+		return -E2BIG;
 	}
-	model->workers = calloc(1, sizeof(*model->workers));
+	model->workers = calloc(count + 1, sizeof(*model->workers));
 	if (model->workers == NULL)
 		return out_of_memory(err);
 	model->workers_given = json_incref(list);
-	model->worker_count = 1;
-	if (count == 0) {
-		model->workers[0].cpu = default_cpu;
-		model->workers[0].idle = IDLE_ADAPTIVE;
-		return 0;
+	model->worker_count = count > 0 ? (uint32_t)count : 1;
+	model->workers[0] = (struct model_worker){ default_cpu, IDLE_ADAPTIVE };
+	for (uint32_t i = 0; i < count; i++) {
+		int result;
+
+		snprintf(object, sizeof(object), "workers[%u]", i);
+		result = param_parse(worker_params, json_array_get(list, i), &model->workers[i],
+				     object, "", err);
+		if (result == 0)
+			result = check_cpu(model, i, err);
+		if (result != 0)
+			return result;
 	}
-	return param_parse(worker_params, json_array_get(list, 0), &model->workers[0], "workers[0]",
-			   "", err);
+	return 0;
 }
 
 int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, struct error *err)

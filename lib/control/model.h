@@ -42,6 +42,7 @@ struct model_port {
 	uint32_t queues; /* pairs */
 	struct port_settings settings;
 	json_t *labels;  /* an object of strings, or NULL */
+	json_t *workers; /* an array of numbers, for its queues in turn, or NULL: any */
 	json_t *source;  /* as it was given */
 	void *config;    /* ops->config_size bytes, filled from ops->params */
 	struct descriptors *descriptors; /* that came for its key `fds`, or NULL */
@@ -95,7 +96,8 @@ struct model_port *model_find_owner(const struct model *model, const uint8_t mac
 
 /*
  * Adds a port (whose reference is taken over in any case), in the place of one of the same name if
- * there is one. Returns 0, or -errno with err filled where it takes another's socket or address.
+ * there is one. Returns 0, or -errno with err filled where it takes another's socket or address, or
+ * wants a worker that the model does not have.
  */
 int model_put_port(struct model *model, struct model_port *port, struct error *err);
 

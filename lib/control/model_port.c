@@ -45,6 +45,34 @@ static json_t *describe_labels(void)
 			 "string");
 }
 
+static int check_workers(const void *value, struct error *err)
+{
+	const json_t *workers = *(json_t *const *)value;
+	const size_t count = json_array_size(workers);
+	bool good = count >= 1 && count <= PORT_QUEUES_MAX;
+	char accepted[64];
+
+	for (size_t i = 0; good && i < count; i++) {
+		const json_t *worker = json_array_get(workers, i);
+
+		good = json_is_integer(worker) && json_integer_value(worker) >= 0 &&
+		       json_integer_value(worker) < WORKERS_MAX;
+	}
+	if (good)
+		return 0;
+	snprintf(accepted, sizeof(accepted), "1 to %d numbers from 0 to %d", PORT_QUEUES_MAX,
+		 WORKERS_MAX - 1);
+	error_detail(err, NULL, NULL, NULL, accepted);
+	return -EINVAL;
+}
+
+static json_t *describe_workers(void)
+{
+	return json_pack("{s:s, s:{s:s, s:i, s:i}, s:i, s:i}", "type", "array", "items", "type",
+			 "integer", "minimum", 0, "maximum", WORKERS_MAX - 1, "minItems", 1,
+			 "maxItems", PORT_QUEUES_MAX);
+}
+
 static int check_mac(const void *value, struct error *err)
 {
 	const struct param_mac *mac = value;
@@ -95,6 +123,11 @@ static const struct param common_params[] = {
 	  .help = "what kind of port" },
 	{ "queues", PARAM_UINT, PARAM_AT(struct port_keys, queues), .min = 1,
 	  .max = PORT_QUEUES_MAX, .initial = "1", .help = "queue pairs" },
+	{ "workers", PARAM_JSON, PARAM_AT(struct port_keys, workers), .json_kind = JSON_ARRAY,
+	  .check = check_workers, .schema = describe_workers,
+	  .help = "which worker, as in worker.list, polls each queue: of so many numbers the "
+		  "first is for queue 0, and behind the last comes the first again; without it "
+		  "queues are spread" },
 	{ "enabled", PARAM_BOOL, PARAM_AT(struct port_keys, settings.enabled), .initial = "true",
 	  .help = "false keeps the rings and drops all frames" },
 	{ "mac", PARAM_MAC, PARAM_AT(struct port_keys, settings.mac), .check = check_mac,
@@ -192,6 +225,7 @@ static int fill_port(struct model_port *port, struct port_keys *common, const js
 	port->queues = common->queues;
 	port->settings = common->settings;
 	port->labels = json_incref(common->labels);
+	port->workers = json_incref(common->workers);
 	port->source = json_deep_copy(source);
 	port->ops = port_find_type(common->type);
 	if (port->ops == NULL)
@@ -342,6 +376,7 @@ void model_port_release(struct model_port *port)
 	if (port == NULL || --port->references > 0)
 		return;
 	json_decref(port->labels);
+	json_decref(port->workers);
 	json_decref(port->source);
 	if (port->config != NULL)
 		param_release(port->ops->params, port->config);

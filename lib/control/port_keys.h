@@ -17,6 +17,7 @@ struct port_keys {
 	char type[32];
 	uint32_t queues;
 	json_t *labels;
+	json_t *workers;
 	struct {
 		uint32_t access, native;
 		bool native_tagged;

@@ -11,6 +11,9 @@
 #include "control/saving.h"
 #include "sync/retire.h"
 
+/* What was retired is looked after this often while queues move. */
+#define HURRY_MS 1
+
 struct control_port *slot_take(struct control *control, struct model_port *model)
 {
 	for (uint16_t i = 0; i < CONTROL_PORTS_MAX; i++) {
@@ -197,26 +200,129 @@ int slots_close(struct control *control)
 
 /* ---- what workers see ---- */
 
-static void free_snapshot(void *argument)
+/* A snapshot that another one took the place of: the publication of that. */
+struct outdated {
+	struct control *control;
+	struct snapshot *snapshot;
+	uint64_t publication;
+};
+
+uint16_t slot_wish(const struct control_port *slot, uint16_t queue)
 {
-	snapshot_free(argument);
+	const json_t *workers = slot->model->workers;
+	const size_t count = json_array_size(workers);
+	const struct control *control = slot->control;
+	json_int_t wish;
+
+	if (count == 0)
+		return port_worker((uint16_t)(slot - control->ports), queue,
+				   control->worker_count);
+	/* The model may be of more workers than there are before the next start. */
+	wish = json_integer_value(json_array_get(workers, queue % count));
+	return (uint16_t)(wish % control->worker_count);
+}
+
+/* Chooses a queue's worker in the publication that comes next. */
+static void place_queue(struct control *control, struct port_queue *queue, uint16_t wish)
+{
+	if (queue->left != 0)
+		return;
+	if (!queue->published || queue->worker == wish) {
+		queue->worker = wish;
+		queue->published = true;
+		return;
+	}
+	queue->worker = PORT_NO_WORKER;
+	queue->left = control->publication + 1;
+	control->moving++;
+}
+
+static void place_queues(struct control *control, struct control_port *slot)
+{
+	for (uint16_t q = 0; q < slot->port->queue_count; q++)
+		place_queue(control, &slot->port->queues[q], slot_wish(slot, q));
+}
+
+/*
+ * No worker sees any more what was left out up to this publication: it can have another worker.
+ * Counts those that still must wait.
+ */
+static void settle(struct control *control, uint64_t publication)
+{
+	bool any = false;
+
+	control->moving = 0;
+	for (uint16_t i = 0; i < control->port_count; i++) {
+		struct port *port = control->ports[i].port;
+
+		for (uint16_t q = 0; port != NULL && q < port->queue_count; q++) {
+			struct port_queue *queue = &port->queues[q];
+
+			if (queue->left == 0)
+				continue;
+			if (queue->left > publication) {
+				control->moving++;
+				continue;
+			}
+			queue->left = 0;
+			queue->published = false;
+			any = true;
+		}
+	}
+	/* What finds no memory is tried again by hurry. */
+	if (any && slots_publish(control) != 0)
+		control->moving++;
+}
+
+static void forget_snapshot(void *argument)
+{
+	struct outdated *outdated = argument;
+
+	snapshot_free(outdated->snapshot);
+	if (outdated->control->moving > 0)
+		settle(outdated->control, outdated->publication);
+	free(outdated);
+}
+
+/* While queues move nobody polls them: that must not last until the next tick. */
+static void hurry(void *argument)
+{
+	struct control *control = argument;
+
+	control->retired = retire_poll(control->retire);
+	if (control->moving == 0)
+		loop_timer_stop(&control->hurry);
+	else if (control->retired == 0 && slots_publish(control) != 0)
+		LOG_LIMITED(LOG_ERROR, "control", "out of memory: a queue has no worker");
 }
 
 int slots_publish(struct control *control)
 {
 	struct port *ports[CONTROL_PORTS_MAX];
-	struct snapshot *old = control->snapshot;
+	struct outdated *outdated = malloc(sizeof(*outdated));
 	struct snapshot *new;
 
-	for (uint16_t i = 0; i < control->port_count; i++)
-		ports[i] = control->ports[i].state == PORT_OPEN ? control->ports[i].port : NULL;
-	new = snapshot_new(ports, control->port_count, control->worker_count, control->fdb);
-	if (new == NULL)
+	if (outdated == NULL)
 		return -ENOMEM;
+	for (uint16_t i = 0; i < control->port_count; i++) {
+		struct control_port *slot = &control->ports[i];
+
+		ports[i] = slot->state == PORT_OPEN ? slot->port : NULL;
+		if (ports[i] != NULL)
+			place_queues(control, slot);
+	}
+	new = snapshot_new(ports, control->port_count, control->worker_count, control->fdb);
+	if (new == NULL) {
+		free(outdated);
+		return -ENOMEM;
+	}
+	*outdated = (struct outdated){ control, control->snapshot, ++control->publication };
 	__atomic_store_n(&control->snapshot, new, __ATOMIC_RELEASE);
 	wake_workers(control);
-	if (old != NULL && retire_later(control->retire, free_snapshot, old) != 0)
+	if (retire_later(control->retire, forget_snapshot, outdated) != 0)
 		log_error("control", "out of memory: an old snapshot is leaked");
+	if (control->moving > 0 && control->hurry.event == NULL)
+		loop_timer_start(&control->hurry, control->loop, HURRY_MS, hurry, control);
 	return 0;
 }
 

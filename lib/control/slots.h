@@ -35,8 +35,16 @@ int slots_close(struct control *control);
 /* One pending step has ended: implemented by apply.c. */
 void slots_step_ended(struct control *control);
 
-/* Builds the snapshot of all open ports and swaps it in. Returns 0 or -ENOMEM. */
+/*
+ * Builds the snapshot of all open ports and swaps it in. Returns 0 or -ENOMEM.
+ *
+ * A queue that is to have another worker is left out; once no worker sees it any more, the next
+ * publication, which comes by itself, gives it to the new one. Those in between leave it out.
+ */
 int slots_publish(struct control *control);
+
+/* The worker that is to poll a queue of the port, if it is open. */
+uint16_t slot_wish(const struct control_port *slot, uint16_t queue);
 
 /* Makes the fdb's static entries what the model says, for the ports that have a slot. */
 void slots_sync_addresses(struct control *control, const struct model *model);

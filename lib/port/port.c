@@ -62,6 +62,8 @@ struct port *port_new(const struct port_ops *ops, const char *name, uint16_t num
 		queue->port = port;
 		queue->ops = ops;
 		queue->index = i;
+		queue->locks = workers > 1 && !ops->parallel;
+		queue->worker = port_worker(number, i, workers);
 		queue->counters = aligned_alloc(64, size);
 		if (queue->counters == NULL) {
 			port_free(port);

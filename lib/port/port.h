@@ -126,6 +126,7 @@ struct port_ops {
 	size_t place;               /* offset in it of the string that no two ports share */
 	const char *place_key;      /* and its key: "socket", "interface" */
 	bool waits;                 /* opening may take for ever: not on others' thread */
+	bool parallel;              /* tx_burst keeps nothing: several workers may be in it */
 	size_t space;               /* offset of a string: the space of that name; 0: "" */
 
 	/*
@@ -212,7 +213,8 @@ struct port_ops {
 
 	/*
 	 * The queue will probably be used soon, in this direction: asks for what rx_burst or
-	 * tx_burst will read, without waiting for it. Called with steps 0, 1, 2 as time goes by,
+	 * tx_burst will read, without waiting for it. By whoever may call these, and for PORT_TX
+	 * with the same lock. Called with steps 0, 1, 2 as time goes by,
 	 * each going further along what the last one brought. NULL: nothing to ask for.
 	 */
 	void (*expect)(struct port_queue *queue, enum port_direction direction, unsigned int step);
@@ -239,12 +241,13 @@ struct port_ops {
 	void (*arm)(struct port_queue *queue);
 	bool (*is_waiting)(struct port_queue *queue);
 
-	/* ---- any worker, one at a time per queue ---- */
+	/* ---- any worker ---- */
 
 	/*
 	 * Takes copies of the frames, as many as find room, in order. Returns 0 with the outcome
 	 * filled, or -ENOTCONN with nothing taken. The frames need nothing that is not in
-	 * port->tx_accepts.
+	 * port->tx_accepts. One worker at a time per queue (port/tx_lock.h), but where `parallel`
+	 * says that it need not be.
 	 */
 	int (*tx_burst)(struct port_queue *queue, struct frame *const *frames, uint16_t count,
 			struct tx_outcome *outcome);
@@ -252,24 +255,39 @@ struct port_ops {
 	/*
 	 * Tells the other side about what was released or sent, if it asked for that. Called once a
 	 * burst and queue, and before a retry, behind a full fence. Returns whether it was told.
-	 * NULL: nothing to tell.
+	 * PORT_RX: the worker of the rx side. PORT_TX: several workers at a time, while others are
+	 * in tx_burst; the type takes the lock for what it shares with that, and not for the call
+	 * that tells. NULL: nothing to tell.
 	 */
 	bool (*notify)(struct port_queue *queue, enum port_direction direction);
 };
 
+#define PORT_NO_WORKER UINT16_MAX
+
+/* What workers write lies in other cache lines than what they all read. */
 struct port_queue {
 	struct port *port;
 	const struct port_ops *ops;
 	void *driver;                   /* the type's own; w: control, before publication */
-	uint16_t index;
 	struct port_counters *counters; /* by worker */
+	uint16_t index;
+	bool locks;                     /* several workers transmit: port/tx_lock.h */
+
+	/* Control thread. */
+	bool published;                 /* a snapshot has it, or had */
+	uint16_t worker;                /* polls it from the next snapshot on; PORT_NO_WORKER */
+	uint64_t left;                  /* out since this publication, and held; or 0 */
 
 	/* w: the worker of the rx side */
+	_Alignas(64)
 	uint64_t held_since; /* by the limiter, counted up to then: frames wait; 0: none do */
 	uint32_t typical;    /* what a frame of the last burst was charged */
 	uint32_t empty;      /* visits in a row that found nothing */
 	uint64_t visited;    /* of an idle queue: when it was visited last, TSC */
 	struct port_queue *next_idle;
+
+	/* w, r: workers that transmit, as port/tx_lock.h says */
+	_Alignas(64) bool tx_locked;
 };
 
 struct port {
@@ -313,13 +331,22 @@ const struct port_ops *port_type(unsigned int index);
 void port_set(struct port *port, const struct port_settings *settings);
 
 /*
- * A closed port of this type with default settings. queues: pairs, 1 to
- * PORT_QUEUES_MAX; workers: how many may count.
- * Returns NULL without memory. Control thread.
+ * A closed port of this type with default settings, its queues with the workers that port_worker
+ * says. queues: pairs, 1 to PORT_QUEUES_MAX; workers: how many there are. Returns NULL without
+ * memory. Control thread.
  */
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
 		      uint16_t queues, uint16_t workers, const struct port_host *host);
 void port_free(struct port *port);
+
+/*
+ * Which of so many workers polls a queue of the port with this number, unless somebody wishes for
+ * another one. Others may come and go; queues of one port, and ports of one queue, are spread.
+ */
+static inline uint16_t port_worker(uint16_t number, uint16_t queue, uint16_t workers)
+{
+	return (uint16_t)((number + queue) % workers);
+}
 
 /* Adds the counters of one queue pair, of all workers, to *sum. Any thread. */
 void port_add_counters(const struct port *port, uint16_t queue, struct port_counters *sum);

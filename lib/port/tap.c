@@ -486,5 +486,6 @@ const struct port_ops tap_ops = {
 	.rx_release = rx_release,
 	.watch = watch,
 	.is_waiting = is_waiting,
+	.parallel = true,
 	.tx_burst = tx_burst,
 };

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "port/offloads.h"
 #include "port/opening.h"
+#include "port/tx_lock.h"
 #include "port/vhost_journal.h"
 #include "port/vhost_session.h"
 #include "port/vhost_status.h"
@@ -215,12 +216,27 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 	return 0;
 }
 
+/* Of a ring that other workers may put frames into. */
+static bool tx_wants_interrupt(struct port_queue *queue, struct virtqueue *vq)
+{
+	bool wanted;
+
+	port_lock_tx(queue);
+	/* What they have published since the caller's fence is looked at, too. */
+	if (queue->locks)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	wanted = virtqueue_wants_interrupt(vq);
+	port_unlock_tx(queue);
+	return wanted;
+}
+
 static bool notify(struct port_queue *queue, enum port_direction direction)
 {
 	struct ring *ring = queue_ring(queue, direction);
 	int call_fd;
 
-	if (!virtqueue_wants_interrupt(&ring->vq))
+	if (direction == PORT_TX ? !tx_wants_interrupt(queue, &ring->vq)
+				 : !virtqueue_wants_interrupt(&ring->vq))
 		return false;
 	call_fd = __atomic_load_n(&ring->call_fd, __ATOMIC_RELAXED);
 	if (call_fd < 0 || __atomic_load_n(&ring->deaf, __ATOMIC_RELAXED))

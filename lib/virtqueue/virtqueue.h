@@ -8,7 +8,8 @@
  * ring's size; addresses go through the map. A bad chain is returned empty and counted; a ring
  * whose indices cannot be true is stopped (`fault`) until it is attached anew.
  *
- * While attached a virtqueue belongs to one worker. Before virtqueue_init and after detaching it
+ * While attached a virtqueue belongs to one worker at a time: the one that polls it, or the one
+ * that has the lock of the queue's tx side. Before virtqueue_init and after detaching it
  * belongs to the thread that attaches and detaches. Chains are completed in the order in which they
  * were made available (VIRTIO_F_IN_ORDER, negotiated or not), so one position is all there is to
  * know of a ring. A split ring holds it itself: its used index. A packed one does not, so its

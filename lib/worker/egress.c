@@ -14,6 +14,7 @@
 #include "frame/parse.h"
 #include "frame/segment.h"
 #include "frame/tag.h"
+#include "port/tx_lock.h"
 
 static void count_drops(struct tx_counters *counters, enum drop reason, uint64_t frames)
 {
@@ -73,8 +74,12 @@ static inline int try_frames(struct port_queue *queue, struct tx_counters *count
 			     struct frame *const *frames, uint16_t count)
 {
 	struct tx_outcome outcome = { 0 };
+	int result;
 
-	if (unlikely(queue->ops->tx_burst(queue, frames, count, &outcome) != 0)) {
+	port_lock_tx(queue);
+	result = queue->ops->tx_burst(queue, frames, count, &outcome);
+	port_unlock_tx(queue);
+	if (unlikely(result != 0)) {
 		count_drops(counters, DROP_NOT_CONNECTED, count);
 		return -ENOTCONN;
 	}

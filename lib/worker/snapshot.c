@@ -127,7 +127,6 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 	struct flood_target *flood = calloc(count + 1u, sizeof(*flood));
 	struct flood_target *trunks = calloc(count + 1u, sizeof(*trunks));
 	struct vlan_set *set = calloc(count_trunks(ports, count) + 1u, sizeof(*set));
-	uint16_t next_worker = 0;
 
 	if (snapshot == NULL || facts == NULL || flood == NULL || trunks == NULL || set == NULL) {
 		free(snapshot);
@@ -155,9 +154,11 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 		if (facts[i].vlan.trunk != NULL)
 			*set++ = ports[i]->settings.vlan.trunk;
 		for (uint16_t q = 0; q < ports[i]->queue_count; q++) {
-			if (add_queue(&snapshot->workers[next_worker], &ports[i]->queues[q]) != 0)
+			struct port_queue *queue = &ports[i]->queues[q];
+
+			if (queue->worker != PORT_NO_WORKER &&
+			    add_queue(&snapshot->workers[queue->worker], queue) != 0)
 				goto fail;
-			next_worker = (uint16_t)((next_worker + 1) % workers);
 		}
 	}
 	return snapshot;

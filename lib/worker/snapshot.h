@@ -48,8 +48,8 @@ struct snapshot {
 
 /*
  * Builds the view of `ports` (`count` slots by number, NULL where free; borrowed) and of their
- * settings for `workers` workers, over whom the queues are spread in turn. Returns NULL without
- * memory. Control thread.
+ * settings for `workers` workers. Each queue goes to its queue->worker, or to none. Returns NULL
+ * without memory. Control thread.
  */
 struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_t workers,
 			      struct fdb *fdb);

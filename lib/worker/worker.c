@@ -16,6 +16,7 @@
 #include <rte_pause.h>
 
 #include "frame/vnet.h"
+#include "port/tx_lock.h"
 #include "worker/egress.h"
 #include "worker/sleep.h"
 #include "worker/watchdog.h"
@@ -134,8 +135,11 @@ struct outlook {
 
 static inline void expect(const struct outlook *outlook, unsigned int step)
 {
-	if (outlook->likely != NULL)
+	/* While another worker transmits there, it looks ahead for both. */
+	if (outlook->likely != NULL && port_try_lock_tx(outlook->likely)) {
 		outlook->likely->ops->expect(outlook->likely, PORT_TX, step);
+		port_unlock_tx(outlook->likely);
+	}
 	if (outlook->next != NULL && step > 0)
 		outlook->next->ops->expect(outlook->next, PORT_RX, step - 1);
 }

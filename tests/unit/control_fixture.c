@@ -22,7 +22,7 @@
 
 struct fixture fixture;
 
-static pthread_t worker_thread;
+static pthread_t worker_threads[WORKERS_MAX];
 
 /* ---- the world ---- */
 
@@ -41,6 +41,14 @@ static struct holder {
 } holders[CONTROL_PORTS_MAX];
 static struct holder *waiting; /* is open, and does not say so yet */
 
+#define POLLED_QUEUES 4
+
+/* By the port's number. w: workers */
+static uint16_t pollers[CONTROL_PORTS_MAX][POLLED_QUEUES];
+static const struct port_queue *stalled; /* w: main, r: workers */
+static bool stands;                      /* somebody does because of that; w: a worker */
+static __thread uint16_t this_worker;
+
 static void note(const char *what, const char *name)
 {
 	size_t used = strlen(fixture.events);
@@ -52,6 +60,36 @@ void assert_events(const char *expected)
 {
 	assert_string_equal(fixture.events, expected);
 	fixture.events[0] = '\0';
+}
+
+static uint16_t probe_rx_burst(struct port_queue *queue, struct burst *burst, uint16_t max)
+{
+	while (__atomic_load_n(&stalled, __ATOMIC_RELAXED) == queue) {
+		__atomic_store_n(&stands, true, __ATOMIC_RELAXED);
+		usleep(100);
+	}
+	if (queue->index < POLLED_QUEUES)
+		__atomic_store_n(&pollers[queue->port->number][queue->index], this_worker,
+				 __ATOMIC_RELAXED);
+	return memory_ops.rx_burst(queue, burst, max);
+}
+
+void fixture_stall(const char *name, uint16_t queue)
+{
+	__atomic_store_n(&stands, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&stalled, &port_named(name)->port->queues[queue], __ATOMIC_RELAXED);
+	while (!__atomic_load_n(&stands, __ATOMIC_RELAXED))
+		usleep(100);
+}
+
+void fixture_stall_ends(void)
+{
+	__atomic_store_n(&stalled, NULL, __ATOMIC_RELAXED);
+}
+
+uint16_t fixture_poller(const char *name, uint16_t queue)
+{
+	return __atomic_load_n(&pollers[port_named(name)->port->number][queue], __ATOMIC_RELAXED);
 }
 
 static void probe_opened(void *argument, const struct error *fault)
@@ -91,6 +129,8 @@ static int probe_open(struct port *port, const void *argument, const json_t *rem
 	snprintf(fixture.remembered, sizeof(fixture.remembered), "%s", text != NULL ? text : "");
 	free(text);
 	note("open", port->name);
+	for (unsigned int i = 0; i < POLLED_QUEUES; i++)
+		__atomic_store_n(&pollers[port->number][i], PORT_NO_WORKER, __ATOMIC_RELAXED);
 	if (strcmp(fixture.denied, port->name) == 0)
 		return error_set(err, ERROR_SYSTEM, EACCES, "port %s: %s is not allowed",
 				 port->name, config->place);
@@ -206,6 +246,23 @@ struct model_port *switched_off(struct model_port *port)
 	return with_key(port, "enabled", 0);
 }
 
+struct model_port *with_queues(struct model_port *port, uint16_t queues)
+{
+	port->queues = queues;
+	return with_key(port, "queues", queues);
+}
+
+struct model_port *with_worker(struct model_port *port, uint16_t queue, uint16_t worker)
+{
+	if (port->workers == NULL)
+		port->workers = json_array();
+	while (json_array_size(port->workers) <= queue)
+		json_array_append_new(port->workers, json_integer(0));
+	json_array_set_new(port->workers, queue, json_integer(worker));
+	json_object_set_new(port->source, "workers", json_deep_copy(port->workers));
+	return port;
+}
+
 struct model_port *with_accepts(struct model_port *port, uint8_t accepts)
 {
 	((struct probe_config *)port->config)->memory.accepts = accepts;
@@ -220,10 +277,10 @@ struct model_port *with_kept(struct model_port *port, uint32_t kept)
 
 static struct model *model_of_list(struct model_port *port, va_list more)
 {
-	struct model *model;
+	struct model *model = model_copy_without_ports(fixture.control->model);
 	struct error err;
 
-	assert_int_equal(model_load(NULL, 0, &model, &err), 0);
+	assert_non_null(model);
 	for (; port != NULL; port = va_arg(more, struct model_port *))
 		assert_int_equal(model_put_port(model, port, &err), 0);
 	return model;
@@ -405,16 +462,17 @@ void fixture_wait(bool (*reached)(void))
 
 static void *run(void *argument)
 {
+	this_worker = ((const struct worker *)argument)->index;
 	worker_run(argument);
 	return NULL;
 }
 
-int fixture_setup(void **state)
+static int set_up(const char *configuration)
 {
+	json_t *root = json_loads(configuration, 0, NULL);
 	struct model *model;
 	struct error err;
 
-	(void)state;
 	memset(&fixture, 0, sizeof(fixture));
 	memset(holders, 0, sizeof(holders));
 	waiting = NULL;
@@ -429,25 +487,49 @@ int fixture_setup(void **state)
 	probe_ops.set = probe_set;
 	probe_ops.is_lost = probe_is_lost;
 	probe_ops.remember = probe_remember;
+	probe_ops.rx_burst = probe_rx_burst;
 	log_set_level(LOG_ERROR);
 	alarm(60);
 	fixture.loop = loop_new();
-	if (fixture.loop == NULL || model_load(NULL, 0, &model, &err) != 0 ||
+	if (fixture.loop == NULL || model_parse(root, 0, &model, &err) != 0 ||
 	    control_new(&fixture.control, fixture.loop, model, &err) != 0)
 		return -1;
+	json_decref(root);
 	model_free(model);
-	/* Nobody has measured it without EAL. */
-	fixture.control->workers[0]->cycles_per_us = 1000;
-	return pthread_create(&worker_thread, NULL, run, fixture.control->workers[0]);
+	for (uint16_t i = 0; i < fixture.control->worker_count; i++) {
+		struct worker *worker = fixture.control->workers[i];
+
+		/* Nobody has measured it without EAL. */
+		worker->cycles_per_us = 1000;
+		if (pthread_create(&worker_threads[i], NULL, run, worker) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+int fixture_setup(void **state)
+{
+	(void)state;
+	return set_up("{}");
+}
+
+int fixture_setup_three(void **state)
+{
+	(void)state;
+	return set_up("{\"workers\": [{\"cpu\": 0}, {\"cpu\": 1}, {\"cpu\": 2}]}");
 }
 
 int fixture_teardown(void **state)
 {
 	(void)state;
+	/* A test that failed may have left it. */
+	fixture_stall_ends();
 	if (!fixture.stopped)
 		fixture_stop();
-	worker_stop(fixture.control->workers[0]);
-	pthread_join(worker_thread, NULL);
+	for (uint16_t i = 0; i < fixture.control->worker_count; i++)
+		worker_stop(fixture.control->workers[i]);
+	for (uint16_t i = 0; i < fixture.control->worker_count; i++)
+		pthread_join(worker_threads[i], NULL);
 	control_free(fixture.control);
 	loop_free(fixture.loop);
 	alarm(0);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A running switch for tests of control: its loop is run by the test, a worker runs in a thread of
- * its own as in the daemon, and the ports are of the type "probe": memory ports in a world that can
- * refuse them, at a place that two of them cannot have at a time, which notes what is done to them.
- * Include after cmocka.h.
+ * A running switch for tests of control: its loop is run by the test, workers run in threads of
+ * their own as in the daemon, and the ports are of the type "probe": memory ports in a world that
+ * can refuse them, at a place that two of them cannot have at a time, which notes what is done to
+ * them. Include after cmocka.h.
  *
  *     fixture_start(port_new_model("a", "here"), port_new_model("b", "there"), NULL);
  *     fixture_submit(order_remove("a"));
@@ -46,9 +46,20 @@ struct fixture {
 };
 extern struct fixture fixture;
 
-/* For cmocka: a switch without ports; its end. */
+/* For cmocka: a switch without ports; the same with three workers; its end. */
 int fixture_setup(void **state);
+int fixture_setup_three(void **state);
 int fixture_teardown(void **state);
+
+/*
+ * The worker that polls this queue (0 to 3) stands still, from the return of this function on and
+ * until the other one is called.
+ */
+void fixture_stall(const char *name, uint16_t queue);
+void fixture_stall_ends(void);
+
+/* The worker that has polled this queue last; PORT_NO_WORKER: none since it was opened. */
+uint16_t fixture_poller(const char *name, uint16_t queue);
 
 /* Ends the opening of the port that was held. */
 void fixture_release(void);
@@ -79,6 +90,10 @@ struct model_port *probe_port(const char *name, const char *place);
 struct model_port *with_mtu(struct model_port *port, uint32_t mtu);
 struct model_port *with_mac(struct model_port *port, uint64_t mac);
 struct model_port *switched_off(struct model_port *port);
+struct model_port *with_worker(struct model_port *port, uint16_t queue, uint16_t worker);
+
+/* The same with so many queue pairs. */
+struct model_port *with_queues(struct model_port *port, uint16_t queues);
 
 /* The same with another configuration of its type, which is no reason or one to open it anew. */
 struct model_port *with_accepts(struct model_port *port, uint8_t accepts);

@@ -14,7 +14,7 @@
 
 #include "bridge/fdb.h"
 #include "frame/drop.h"
-#include "port/port.h"
+#include "port/memory.h"
 #include "worker/worker.h"
 
 static json_int_t value_of(const json_t *object, const char *name)
@@ -132,7 +132,7 @@ static void no_counter_is_forgotten(void **state)
 
 static void counters_of_a_port_are_summed(void **state)
 {
-	struct port *port = port_new(NULL, "sum", 0, 3, 2, NULL);
+	struct port *port = port_new(&memory_ops, "sum", 0, 3, 2, NULL);
 	struct port_counters sum;
 
 	(void)state;

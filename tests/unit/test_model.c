@@ -86,17 +86,20 @@ static void defaults(void **state)
 static void values(void **state)
 {
 	struct model *model = parse(
-		"{'workers': [{'cpu': 1023, 'idle': 'busy'}],"
+		"{'workers': [{'cpu': 1023, 'idle': 'busy'}, {'cpu': 2}],"
 		" 'bridge': {'ageing': 65000, 'capacity': 1048576},"
 		" 'ports': ["
 		"  {'name': 'vm1', 'type': 'vhost-user', 'socket': '/run/a', 'queues': 128,"
-		"   'labels': {'vm': '6f1c'}},"
+		"   'labels': {'vm': '6f1c'}, 'workers': [1, 0, 1]},"
 		"  {'name': 'A-z_0.9:x', 'type': 'vhost-user', 'socket': '/run/b'}]}");
 	const struct model_port *port = model->ports[0];
 
 	(void)state;
 	assert_int_equal(model->workers[0].cpu, 1023);
 	assert_int_equal(model->workers[0].idle, IDLE_BUSY);
+	assert_int_equal(model->worker_count, 2);
+	assert_int_equal(model->workers[1].cpu, 2);
+	assert_int_equal(model->workers[1].idle, IDLE_ADAPTIVE);
 	assert_int_equal(model->bridge.ageing, 65000);
 	assert_int_equal(model->bridge.capacity, 1048576);
 	assert_int_equal(model->port_count, 2);
@@ -104,9 +107,11 @@ static void values(void **state)
 	assert_ptr_equal(port->ops, port_find_type("vhost-user"));
 	assert_int_equal(port->queues, 128);
 	assert_string_equal(json_string_value(json_object_get(port->labels, "vm")), "6f1c");
+	assert_int_equal(json_array_size(port->workers), 3);
 	assert_string_equal(json_string_value(json_object_get(port->source, "socket")), "/run/a");
 	assert_non_null(port->config);
 	assert_int_equal(model->ports[1]->queues, 1);
+	assert_null(model->ports[1]->workers);
 	assert_null(model->ports[1]->labels);
 	assert_string_equal(model->ports[1]->name, "A-z_0.9:x");
 	model_free(model);
@@ -252,8 +257,11 @@ static const struct refusal refusals[] = {
 	{ "{'workers': [{'cpu': 1, 'idle': 'lazy'}]}", "idle", "workers[0]", "idle", "'lazy'",
 	  "adaptive, busy" },
 	{ "{'workers': [{'cpu': 1, 'core': 1}]}", "not known", "workers[0]", "core", "1", "cpu" },
-	{ "{'workers': [{'cpu': 1}, {'cpu': 2}]}", "not in this version", "workers", "", NULL,
-	  "one worker" },
+	{ "{'workers': [{'cpu': 1}, {'cpu': 2}, {'cpu': 1}]}",
+	  "workers[2]: CPU 1 is that of workers[0] already", "workers", "cpu", "1",
+	  "each CPU once" },
+	{ "{'workers': [{'cpu': 1}, {'cpu': 1024}]}", "range", "workers[1]", "cpu", "1024",
+	  "0 to 1023" },
 	/* bridge */
 	{ "{'bridge': 1}", "object", "configuration", "bridge", "1", "object" },
 	{ "{'bridge': {'ageing': 65001}}", "range", "configuration", "bridge.ageing", "65001",
@@ -394,6 +402,13 @@ static const struct refusal refusals[] = {
 	{ PORT(", 'limits': {'ingress': {'packets': {'rate': 1}}}"), "not in this version",
 	  "port vm1", "limits.ingress.packets", NULL, NULL },
 	LATER("guard"), LATER("allowed"),
+	{ PORT(", 'workers': 0"), "array", "port vm1", "workers", "0", NULL },
+	{ PORT(", 'workers': []"), "workers", "port vm1", "workers", "[]", "1 to 128 numbers" },
+	{ PORT(", 'workers': ['0']"), "workers", "port vm1", "workers", "['0']", "from 0 to 63" },
+	{ PORT(", 'workers': [0, -1]"), "workers", "port vm1", "workers", "-1", "from 0 to 63" },
+	{ PORT(", 'workers': [64]"), "workers", "port vm1", "workers", "64", "from 0 to 63" },
+	{ PORT(", 'workers': [0, 1]"), "port vm1: there is no worker 1", "port vm1", "workers",
+	  "1", "0 to 0" },
 	/* ports: those of the type */
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user'}]}", "socket", "port vm1", "socket",
 	  NULL, NULL },
@@ -701,14 +716,15 @@ static void order_is_no_difference(void **state)
 }
 
 #define WHOLE \
-	"{'workers': [{'cpu': 0, 'idle': 'busy'}]," \
+	"{'workers': [{'cpu': 0, 'idle': 'busy'}, {'cpu': 3}]," \
 	" 'bridge': {'ageing': 17, 'capacity': 128, 'addresses': [" \
 	"  {'mac': '52:54:00:00:00:01', 'port': 'b'}," \
 	"  {'mac': '52:54:00:00:00:02', 'blackhole': true}]}," \
 	" 'ports': [" \
 	"  {'name': 'a', 'type': 'vhost-user', 'socket': '/run/a', 'mac': '52:54:00:00:00:05'," \
 	"   'limits': {'ingress': {'bandwidth': {'rate': '1Gbit'}}}, 'mtu': null}," \
-	"  {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b', 'labels': {'x': 'y'}}]}"
+	"  {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b', 'labels': {'x': 'y'}," \
+	"   'workers': [1]}]}"
 
 static void assert_same(const struct model *model, const struct model *other)
 {

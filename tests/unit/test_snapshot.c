@@ -60,9 +60,25 @@ static void free_numbers_stay_free(void **state)
 	fdb_free(fdb);
 }
 
+/* The worker whose queues these are; fails if it is not exactly one. */
+static uint16_t worker_of(const struct snapshot *snapshot, const struct port_queue *queue)
+{
+	uint16_t worker = PORT_NO_WORKER;
+
+	for (uint16_t w = 0; w < snapshot->worker_count; w++) {
+		for (uint16_t q = 0; q < snapshot->workers[w].queue_count; q++) {
+			if (snapshot->workers[w].queues[q] != queue)
+				continue;
+			assert_int_equal(worker, PORT_NO_WORKER);
+			worker = w;
+		}
+	}
+	return worker;
+}
+
 /*
- * 3 + 1 + 7 queues over 1 to 5 workers: each queue has one worker, and nobody has two more than
- * another.
+ * 3 + 1 + 7 queues over 1 to 5 workers: each queue has one worker, the same whatever ports there
+ * are, and neither queues of a port nor ports of one queue all have the same.
  */
 static void queues_are_dealt_out(void **state)
 {
@@ -71,33 +87,52 @@ static void queues_are_dealt_out(void **state)
 	(void)state;
 	for (uint16_t workers = 1; workers <= 5; workers++) {
 		struct port *ports[3];
-		unsigned int seen[3][7] = { { 0 } };
-		struct snapshot *snapshot;
-		uint16_t total = 0;
+		struct snapshot *snapshot, *without;
 
 		for (uint16_t i = 0; i < 3; i++) {
 			ports[i] = memory_port_new("p", i, queues[i], workers, NULL);
 			assert_non_null(ports[i]);
 		}
 		snapshot = snapshot_new(ports, 3, workers, NULL);
+		without = snapshot_new((struct port *[]){ NULL, NULL, ports[2] }, 3, workers,
+				       NULL);
 		assert_non_null(snapshot);
-		for (uint16_t w = 0; w < workers; w++) {
-			const struct snapshot_worker *worker = &snapshot->workers[w];
-
-			assert_in_range(worker->queue_count, 11 / workers,
-					(11 + workers - 1) / workers);
-			total = (uint16_t)(total + worker->queue_count);
-			for (uint16_t q = 0; q < worker->queue_count; q++)
-				seen[worker->queues[q]->port->number][worker->queues[q]->index]++;
-		}
-		assert_int_equal(total, 11);
+		assert_non_null(without);
 		for (uint16_t i = 0; i < 3; i++)
 			for (uint16_t q = 0; q < queues[i]; q++)
-				assert_int_equal(seen[i][q], 1);
+				assert_int_equal(worker_of(snapshot, &ports[i]->queues[q]),
+						 (i + q) % workers);
+		for (uint16_t q = 0; q < queues[2]; q++)
+			assert_int_equal(worker_of(without, &ports[2]->queues[q]),
+					 (2 + q) % workers);
+		assert_int_equal(worker_of(without, &ports[0]->queues[0]), PORT_NO_WORKER);
 		snapshot_free(snapshot);
+		snapshot_free(without);
 		for (uint16_t i = 0; i < 3; i++)
 			memory_port_free(ports[i]);
 	}
+}
+
+/* A queue goes to the worker that it has, or to none. */
+static void queues_have_the_worker_that_is_set(void **state)
+{
+	struct port *port = memory_port_new("p", 0, 3, 2, NULL);
+	struct snapshot *snapshot;
+
+	(void)state;
+	assert_non_null(port);
+	port->queues[0].worker = 1;
+	port->queues[1].worker = PORT_NO_WORKER;
+	port->queues[2].worker = 1;
+	snapshot = snapshot_new(&port, 1, 2, NULL);
+	assert_non_null(snapshot);
+	assert_int_equal(snapshot->workers[0].queue_count, 0);
+	assert_int_equal(snapshot->workers[1].queue_count, 2);
+	assert_int_equal(worker_of(snapshot, &port->queues[0]), 1);
+	assert_int_equal(worker_of(snapshot, &port->queues[1]), PORT_NO_WORKER);
+	assert_int_equal(worker_of(snapshot, &port->queues[2]), 1);
+	snapshot_free(snapshot);
+	memory_port_free(port);
 }
 
 /* Settings as they are when it is built; a later change is for the next one. */
@@ -135,6 +170,7 @@ int main(void)
 		cmocka_unit_test(empty),
 		cmocka_unit_test(free_numbers_stay_free),
 		cmocka_unit_test(queues_are_dealt_out),
+		cmocka_unit_test(queues_have_the_worker_that_is_set),
 		cmocka_unit_test(settings_are_taken_over),
 	};
 
