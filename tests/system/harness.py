@@ -10,7 +10,8 @@ it by its pid. Waiting is always for an event (a line, a state, a counter) and a
             status, output = guest.run("ping -c 3 10.9.0.2")
 
 Environment: RINGWAYD (path of the daemon), RINGWAYCTL (of its client), BUILD (where the guest's
-kernel and initramfs are kept between runs), FULL=1 (for tests that have a short and a full form).
+kernel and initramfs are kept between runs), FULL=1 (for tests that have a short and a full form),
+WORKERS=N (of a switch for which the test does not say; those beside the first are adaptive).
 """
 import collections
 import contextlib
@@ -35,6 +36,7 @@ BUILD = pathlib.Path(os.environ.get("BUILD", HERE.parents[1] / "build"))
 RINGWAYD = os.environ.get("RINGWAYD", str(BUILD / "app/ringwayd/ringwayd"))
 RINGWAYCTL = os.environ.get("RINGWAYCTL", str(BUILD / "app/ringwayctl/ringwayctl"))
 FULL = os.environ.get("FULL") == "1"
+WORKERS = int(os.environ.get("WORKERS", "1"))
 
 # The switch polls on the last CPU that we may use, guests run on the first; a single one is shared.
 CPUS = sorted(os.sched_getaffinity(0))
@@ -327,7 +329,10 @@ class Daemon(Process):
         self.log_path = directory / "ringwayd.log"
         file = directory / "ringway.json"
         if config is None:
-            config = {"workers": [{"cpu": cpu, "idle": idle}], "ports": list(ports)}
+            others = [other for other in CPUS if other != cpu][:WORKERS - 1]
+            config = {"workers": [{"cpu": cpu, "idle": idle},
+                                  *({"cpu": other, "idle": "adaptive"} for other in others)],
+                      "ports": list(ports)}
         file.write_text(json.dumps(config, indent=1))
         argv = [*through, RINGWAYD, "--config", file, "--socket", self.socket, *arguments]
         with open(self.log_path, "ab") as log:
@@ -684,7 +689,7 @@ class TestpmdGuest(Testpmd):
 
     def __init__(self, directory, sockets, name="guest", cpu=GUEST_CPU, queues=1, server=False,
                  macs=("52:54:00:00:01:00", "52:54:00:00:01:01"), features="mrg_rxbuf=1",
-                 memory=300, eal=()):
+                 memory=300, eal=(), arguments=()):
         self.macs = macs
         self.queues = queues
         vdevs = [f"net_virtio_user{n},path={path},mac={mac},queues={queues},queue_size=256"
@@ -692,7 +697,8 @@ class TestpmdGuest(Testpmd):
                  for n, (path, mac) in enumerate(zip(sockets, self.macs))]
         super().__init__(directory, name, vdevs, cpu,
                          ["--forward-mode=mac", f"--rxq={queues}", f"--txq={queues}",
-                          f"--eth-peer=0,{macs[1]}", f"--eth-peer=1,{macs[0]}"], memory, eal)
+                          f"--eth-peer=0,{macs[1]}", f"--eth-peer=1,{macs[0]}", *arguments],
+                         memory, eal)
 
     def start_loop(self, size, frames=FRAMES):
         """Sends the first frames, of `size` bytes, `frames` from each port, which circulate until
