@@ -2,10 +2,10 @@
 /*
  * A worker: one polling lcore with its queues, its frames and its counters.
  *
- * It never blocks, allocates or logs while it works, and takes no lock. Each iteration it loads the
- * snapshot, sends what the control thread injected, visits its queues (rx, forward, egress,
- * release, notify) and reports quiescence. `adaptive` workers sleep when there was no frame for a
- * while (worker/sleep.h).
+ * It never blocks, allocates or logs while it works, and takes no lock but that of a tx side which
+ * it shares with other workers (port/tx_lock.h). Each iteration it loads the snapshot, sends what
+ * the control thread injected, visits its queues (rx, forward, egress, release, notify) and reports
+ * quiescence. `adaptive` workers sleep when there was no frame for a while (worker/sleep.h).
  *
  * A queue is idle when many visits in a row found nothing. While others have frames, the idle ones
  * are visited in turns, so that hundreds of them cost little; the first frame makes a queue active

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 import harness
-from harness import SWITCH_CPU, Console, Daemon, Namespace, vhost_port
+from harness import CPUS, Console, Daemon, Namespace, vhost_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = [ROOT / "config/default.json", *sorted((ROOT / "config/examples").glob("*.json"))]
@@ -25,10 +25,10 @@ def test_configuration(workdir, file):
     for port in config["ports"]:
         assert port["socket"].startswith("/run/ringway/")
         port["socket"] = str(workdir / pathlib.Path(port["socket"]).name)
-    for worker in config.get("workers", []):
-        worker["cpu"] = SWITCH_CPU
-    # Two workers on one CPU are refused.
-    del config.get("workers", [])[1:]
+    # Each has a CPU of its own.
+    del config.get("workers", [])[len(CPUS):]
+    for worker, cpu in zip(config.get("workers", []), reversed(CPUS)):
+        worker["cpu"] = cpu
     with Daemon(workdir, config=config) as daemon:
         assert daemon.rpc("config.get")["configuration"]["ports"] == config["ports"]
         listed = daemon.rpc("port.list")

@@ -101,11 +101,16 @@ def alive(switch, pair):
     teach(switch, *pair)
     for source, to in pair, pair[::-1]:
         until(lambda: reaches(source, to), 5, f"frames for {to.name} find it again")
-    before = switch.rpc("worker.list")[0]["iterations"]
+    before = iterations(switch)
     for source, to in pair, pair[::-1]:
         for _ in range(10):
             carry(source, to)
-    wait_until(lambda: switch.rpc("worker.list")[0]["iterations"] > before, 2, "the worker goes on")
+    wait_until(lambda: all(now > then for now, then in zip(iterations(switch), before)), 2,
+               "the workers go on")
+
+
+def iterations(switch):
+    return [worker["iterations"] for worker in switch.rpc("worker.list")]
 
 
 def reaches(source, to):
@@ -1811,6 +1816,7 @@ def test_rings_that_overlap(switch, plug, bystanders, moved, to):
                     pass
     evil.disconnect()
     switch.wait_port(evil.name, "down")
+    b.drain()  # what came last, of a worker that is not b's
     setattr(evil.rings[index], part, original)
     for ring in evil.rings:
         ring.reset()

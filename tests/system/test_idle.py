@@ -63,11 +63,11 @@ def meet(switch, guest, guests):
 
 
 def cpu_seconds(daemon):
-    """What the worker's thread has run (sched-stats.rst)."""
-    threads = pathlib.Path(f"/proc/{daemon.pid}/task").iterdir()
-    worker, = [thread for thread in threads
+    """What the workers' threads have run (sched-stats.rst)."""
+    workers = [thread for thread in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir()
                if (thread / "comm").read_text().startswith(("rte-worker", "lcore-worker"))]
-    return int((worker / "schedstat").read_text().split()[0]) / 1e9
+    assert len(workers) == len(daemon.rpc("worker.list"))
+    return sum(int((worker / "schedstat").read_text().split()[0]) for worker in workers) / 1e9
 
 
 def sleep_seconds(switch):
