@@ -349,8 +349,11 @@ class Asker:
                 self.choose.random() < (0.98 if key in required else 0.3)}
 
     def array(self, schema, key):
+        items = schema.get("items", {})
+        if key == "workers" and items.get("type") == "integer":
+            return [0]  # a port's: the switch has this one
         most = 1 if key == "workers" else 4
-        return [self.value(schema.get("items", {})) for _ in range(self.choose.randint(0, most))]
+        return [self.value(items) for _ in range(self.choose.randint(0, most))]
 
     def string(self, schema, key):
         form = schema.get("format")
