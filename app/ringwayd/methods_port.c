@@ -115,6 +115,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 	json_object_update_missing(*result, port->model->source);
 	json_object_set_new(*result, "queues", json_integer(port->model->queues));
 	json_object_set_new(*result, "enabled", json_boolean(settings->enabled));
+	json_object_set_new(*result, "guard", json_string(guard_name(settings->guard)));
 	json_object_set_new(*result, "mtu", json_integer(settings->mtu));
 	json_object_set_new(*result, "retry", json_integer(settings->retry));
 	add_bridging(port, *result);

@@ -319,6 +319,21 @@ static inline void forward_run(struct forward *forward, struct frame *frames, co
 	}
 }
 
+/*
+ * Refuses what the port may not send; what is a drop for a reason of its own keeps that. Of few
+ * frames must more be looked at than was copied aside at first: router advertisements are long.
+ */
+static void guard_frames(const struct forward_port *port, struct burst *burst)
+{
+	const struct guard *guard = port->guard;
+	struct frame *end = burst->frames + burst->count;
+
+	for (struct frame *frame = burst->frames; frame < end; frame++)
+		if (!guard_admits(guard, frame) && has_sound_addresses(port, frame) &&
+		    !(frame_extend_head(frame) && guard_admits(guard, frame)))
+			frame_drop(frame, DROP_GUARD);
+}
+
 /* Frames from a port that is switched off; those that are drops already keep their reason. */
 static void disable_frames(struct burst *burst)
 {
@@ -352,6 +367,8 @@ void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 
 	if (unlikely(!facts->enabled))
 		disable_frames(burst);
+	if (unlikely(facts->guard != NULL))
+		guard_frames(facts, burst);
 	count = find_runs(forward->table, burst, from, runs);
 	for (const struct run *run = runs; run < runs + count; run++) {
 		struct frame *frames = &burst->frames[run->first];

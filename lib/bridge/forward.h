@@ -19,6 +19,7 @@
 #include "bridge/neighbours.h"
 #include "bridge/vlan.h"
 #include "frame/frame.h"
+#include "policy/guard.h"
 #include "policy/limiter.h"
 
 /*
@@ -39,6 +40,7 @@ struct forward_port {
 	bool isolated;   /* nothing goes from here to another isolated port */
 	bool link_local; /* frames to link-local groups pass */
 	struct vlan_membership vlan;
+	struct guard *guard; /* what comes from the port must pass; NULL: none */
 	struct limiter *storm; /* packets of STORM_CLASSES from the port; NULL: none is limited */
 };
 

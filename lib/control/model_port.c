@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "control/port_keys.h"
+#include "policy/guard_config.h"
 #include "rpc/describe.h"
 #include "rpc/param.h"
 
@@ -144,7 +145,16 @@ static const struct param common_params[] = {
 	{ "labels", PARAM_JSON, PARAM_AT(struct port_keys, labels), .json_kind = JSON_OBJECT,
 	  .check = check_labels, .schema = describe_labels,
 	  .help = "the operator's own words, shown in lists" },
-	{ "guard", PARAM_LATER }, { "allowed", PARAM_LATER },
+	{ "guard", PARAM_CHOICE, PARAM_AT(struct port_keys, guard),
+	  .choices = guard_level_names, .initial = "\"off\"",
+	  .help = "what is checked of frames from the port: mac their source address; arp also "
+		  "what ARP and neighbour discovery say; ip also the source of IP packets, and "
+		  "that the port is no DHCP server and no router" },
+	{ "allowed", PARAM_JSON, PARAM_AT(struct port_keys, allowed), .json_kind = JSON_ARRAY,
+	  .check = guard_config_check, .schema = guard_config_describe,
+	  .help = "what the guard lets the port use beside its `mac`: up to 64 MAC addresses and "
+		  "256 IP addresses or prefixes, \"10.0.0.5\", \"2001:db8::/64\"; does nothing "
+		  "without a guard" },
 	{ "vlan", PARAM_OBJECT, .fields = port_vlan_params,
 	  .help = "the VLANs that the port is in; without it tags are payload, and the port meets "
 		  "only others without it" },
@@ -227,6 +237,11 @@ static int fill_port(struct model_port *port, struct port_keys *common, const js
 	port->labels = json_incref(common->labels);
 	port->workers = json_incref(common->workers);
 	port->source = json_deep_copy(source);
+	rc = guard_config_make((enum guard_level)common->guard,
+			       common->settings.mac.given ? common->settings.mac.mac : NULL,
+			       common->allowed, object, &port->settings.guard, err);
+	if (rc != 0)
+		return rc;
 	port->ops = port_find_type(common->type);
 	if (port->ops == NULL)
 		return unknown_type(common->type, object, err);
@@ -378,6 +393,7 @@ void model_port_release(struct model_port *port)
 	json_decref(port->labels);
 	json_decref(port->workers);
 	json_decref(port->source);
+	guard_release(port->settings.guard);
 	if (port->config != NULL)
 		param_release(port->ops->params, port->config);
 	free(port->config);

@@ -18,6 +18,8 @@ struct port_keys {
 	uint32_t queues;
 	json_t *labels;
 	json_t *workers;
+	uint32_t guard; /* enum guard_level */
+	json_t *allowed;
 	struct {
 		uint32_t access, native;
 		bool native_tagged;

@@ -170,6 +170,18 @@ static inline bool burst_admits(struct burst *burst, uint64_t charge, bool first
 	return true;
 }
 
+/*
+ * Copies up to `length` bytes from the front of the views, which end up without them. Returns how
+ * many views are used up by that.
+ */
+uint32_t view_take_front(struct view *views, uint32_t count, uint8_t *to, uint32_t length);
+
+/*
+ * Takes more of the payload aside into the head, as much as there is room for. Returns whether
+ * there was any. Before anybody else has used the views.
+ */
+bool frame_extend_head(struct frame *frame);
+
 /* Makes a frame a drop. */
 static inline void frame_drop(struct frame *frame, enum drop reason)
 {

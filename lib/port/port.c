@@ -80,6 +80,7 @@ void port_free(struct port *port)
 		return;
 	for (uint16_t i = 0; i < port->queue_count; i++)
 		free(port->queues[i].counters);
+	guard_release(port->settings.guard);
 	free(port);
 }
 
@@ -92,7 +93,11 @@ static void set_storm(struct port *port, enum flood_class class, uint64_t rate)
 
 void port_set(struct port *port, const struct port_settings *settings)
 {
+	struct guard *before = port->settings.guard;
+
 	port->settings = *settings;
+	guard_use(port->settings.guard);
+	guard_release(before);
 	limiter_set(&port->ingress, &settings->ingress.bandwidth, LIMIT_BITS, limiter_now());
 	set_storm(port, FLOOD_UNKNOWN, settings->storm.unknown);
 	set_storm(port, FLOOD_BROADCAST, settings->storm.broadcast);

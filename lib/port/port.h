@@ -24,6 +24,7 @@
 #include "bridge/forward.h"
 #include "bridge/vlan.h"
 #include "frame/frame.h"
+#include "policy/guard.h"
 #include "policy/limiter.h"
 #include "rpc/param.h"
 
@@ -104,6 +105,7 @@ struct port_settings {
 	uint32_t mtu;          /* PORT_MTU_MIN to PORT_MTU_MAX, enforced towards the port */
 	struct port_limits ingress;
 	uint32_t retry;        /* us that a burst may wait for room: worker/egress.h */
+	struct guard *guard;   /* of what comes from the port; NULL: none; a port uses its own */
 	struct vlan_settings vlan;
 	bool isolated;         /* nothing passes between two isolated ports */
 	bool learning;

@@ -56,25 +56,6 @@ static int collect_chain(struct virtqueue *vq, struct burst *burst,
 	return more < 0 ? more : (int)count;
 }
 
-/* Takes `length` bytes off the front of the views. Returns how many views are used up by that. */
-static uint32_t take_front(struct view *views, uint32_t count, uint8_t *to, uint32_t length)
-{
-	uint32_t used = 0;
-
-	while (length > 0 && used < count) {
-		uint32_t part = views[used].length < length ? views[used].length : length;
-
-		memcpy(to, views[used].address, part);
-		views[used].address += part;
-		views[used].length -= part;
-		to += part;
-		length -= part;
-		if (views[used].length == 0)
-			used++;
-	}
-	return used;
-}
-
 /* Fills a frame from a chain of any shape. */
 static void fill_frame_slowly(struct virtqueue *vq, struct burst *burst, struct frame *frame,
 			      const struct arrival *arrival)
@@ -102,13 +83,14 @@ static void fill_frame_slowly(struct virtqueue *vq, struct burst *burst, struct 
 		count_malformed(vq);
 		return;
 	}
-	used = take_front(views, (uint32_t)count, (uint8_t *)&vnet, header);
+	used = view_take_front(views, (uint32_t)count, (uint8_t *)&vnet, header);
 	frame->length = total - header;
 	frame->head_length =
 		frame_set_vnet(burst, frame, &vnet.hdr) ? FRAME_HEAD_PLAIN : FRAME_HEAD_MAX;
 	if (frame->head_length > frame->length)
 		frame->head_length = (uint16_t)frame->length;
-	used += take_front(views + used, (uint32_t)count - used, frame->head, frame->head_length);
+	used += view_take_front(views + used, (uint32_t)count - used, frame->head,
+				frame->head_length);
 	frame->views = views + used;
 	frame->view_count = (uint16_t)((uint32_t)count - used);
 	burst->view_count = (uint16_t)(burst->view_count + count);

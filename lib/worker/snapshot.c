@@ -10,6 +10,8 @@ void snapshot_free(struct snapshot *snapshot)
 		return;
 	for (uint16_t w = 0; w < snapshot->worker_count; w++)
 		free(snapshot->workers[w].queues);
+	for (uint16_t i = 0; i < snapshot->table.port_count; i++)
+		guard_release(snapshot->table.ports[i].guard);
 	free((void *)(uintptr_t)snapshot->table.ports);
 	free((void *)(uintptr_t)snapshot->table.flood);
 	free((void *)(uintptr_t)snapshot->table.trunks);
@@ -51,6 +53,7 @@ static struct forward_port facts_of(struct port *port, const struct vlan_set *tr
 			  .native_tagged = settings->vlan.native_tagged,
 			  .native = settings->vlan.native,
 			  .trunk = settings->vlan.mode == VLAN_TRUNK ? trunk : NULL },
+		.guard = guard_use(settings->guard),
 		.storm = has_storm_limit(&settings->storm) ? port->storm : NULL,
 	};
 }

@@ -336,6 +336,98 @@ static void dropped_before(void **state)
 	assert_int_equal(fixture->learner->head, 0);
 }
 
+/* What is refused goes nowhere and teaches nothing; its neighbours in the burst are untouched. */
+static void guarded(void **state)
+{
+	static const uint8_t macs[][6] = { { 0x52, 0x54, 0, 0, 0, 1 },
+					   { 0x52, 0x54, 0, 0, 0, 3 } };
+	struct guard_addresses addresses = { .mac_count = 2 };
+	struct fixture *fixture = *state;
+	struct frame *frames[6];
+
+	memcpy(addresses.macs, macs, sizeof(macs));
+	fixture->facts[1].guard = guard_new(GUARD_MAC, &addresses);
+	fdb_learn(fixture->fdb, key_of(host(2), 0), 2, 0);
+	frames[0] = add(fixture, host(2), host(1));
+	frames[1] = add(fixture, host(2), host(4));
+	frames[2] = add(fixture, host(2), host(4));
+	frames[3] = add(fixture, host(2), host(1));
+	frames[4] = add(fixture, host(2), host(3));
+	frames[5] = add(fixture, BROADCAST, host(4));
+	forward(fixture, 1);
+	for (int i = 0; i < 6; i++) {
+		const bool passes = i == 0 || i == 3 || i == 4;
+
+		assert_int_equal(frames[i]->verdict, passes ? VERDICT_FORWARD : VERDICT_DROP);
+		if (!passes)
+			assert_int_equal(frames[i]->drop, DROP_GUARD);
+	}
+	assert_int_equal(fixture->counters.dropped[DROP_GUARD], 3);
+	assert_int_equal(fixture->learner->head, 2);
+	for (uint32_t i = 0; i < fixture->learner->head; i++)
+		assert_int_not_equal(fixture->learner->items[i].key, key_of(host(4), 0));
+	next_burst(fixture);
+	/* What is wrong with any port's frames has its own reason. */
+	add(fixture, host(2), BROADCAST);
+	add(fixture, host(2), 0);
+	frames[0] = add(fixture, host(2), host(4));
+	frames[0]->length = 13;
+	frames[1] = add(fixture, host(2), host(4));
+	frame_drop(frames[1], DROP_MALFORMED);
+	forward(fixture, 1);
+	assert_int_equal(fixture->counters.dropped[DROP_BAD_SOURCE], 2);
+	assert_int_equal(fixture->counters.dropped[DROP_TOO_SHORT], 1);
+	assert_int_equal(fixture->counters.dropped[DROP_MALFORMED], 1);
+	assert_int_equal(fixture->counters.dropped[DROP_GUARD], 3);
+	next_burst(fixture);
+	/* Other ports are their own. */
+	frames[0] = add(fixture, host(2), host(4));
+	forward(fixture, 3);
+	assert_int_equal(frames[0]->verdict, VERDICT_FORWARD);
+	guard_release(fixture->facts[1].guard);
+}
+
+/* A router advertisement that is longer than what was copied aside: its last option counts. */
+static void guarded_beyond_the_head(void **state)
+{
+	static const uint8_t start[] = { 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 58, 255 };
+	struct guard_addresses addresses = { .mac_count = 1,
+					     .macs = { { 0x52, 0x54, 0, 0, 0, 1 } } };
+	struct fixture *fixture = *state;
+	uint8_t bytes[14 + 40 + 16 + 11 * 8] = { 0 };
+	uint8_t *option = bytes + sizeof(bytes) - 8;
+
+	fixture->facts[1].guard = guard_new(GUARD_ARP, &addresses);
+	packet_mac(bytes, BROADCAST);
+	packet_mac(bytes + 6, host(1));
+	memcpy(bytes + 12, start, sizeof(start));
+	packet_put16(bytes + 18, sizeof(bytes) - 54);
+	bytes[54] = 134;
+	for (uint8_t *at = bytes + 70; at < option; at += 8)
+		memcpy(at, "\5\1\0\0\0\0\5\xdc", 8);
+	memcpy(option, "\1\1", 2);
+	for (int i = 0; i < 2; i++) {
+		struct frame *frame = add(fixture, 0, 0);
+		struct view views[2] = { { bytes + FRAME_HEAD_PLAIN, 10 },
+					 { bytes + FRAME_HEAD_PLAIN + 10,
+					   sizeof(bytes) - FRAME_HEAD_PLAIN - 10 } };
+
+		packet_mac(option + 2, host(i == 0 ? 1 : 4));
+		frame->length = sizeof(bytes);
+		frame->head_length = FRAME_HEAD_PLAIN;
+		memcpy(frame->head, bytes, FRAME_HEAD_PLAIN);
+		frame->views = views;
+		frame->view_count = 2;
+		forward(fixture, 1);
+		assert_int_equal(frame->verdict, i == 0 ? VERDICT_FLOOD : VERDICT_DROP);
+		assert_int_equal(fixture->counters.dropped[DROP_GUARD], i);
+		assert_int_equal(frame->head_length, sizeof(bytes));
+		assert_int_equal(frame->view_count, 0);
+		next_burst(fixture);
+	}
+	guard_release(fixture->facts[1].guard);
+}
+
 /* Nothing is sent and nothing is learned; what was wrong before keeps its reason. */
 static void from_a_disabled_port(void **state)
 {
@@ -492,6 +584,8 @@ int main(void)
 		TEST(bad_source),
 		TEST(too_short),
 		TEST(dropped_before),
+		TEST(guarded),
+		TEST(guarded_beyond_the_head),
 		TEST(from_a_disabled_port),
 		TEST(nobody_else),
 		TEST(learns),

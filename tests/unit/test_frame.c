@@ -88,6 +88,43 @@ static void bursts(void **state)
 	burst_free(NULL);
 }
 
+/* The payload in pieces of all sizes: none of it is lost, or there twice. */
+static void heads_are_extended(void **state)
+{
+	static uint8_t bytes[400];
+
+	(void)state;
+	for (uint32_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i ^ i >> 8);
+	for (uint32_t length = 0; length <= sizeof(bytes); length += 8) {
+		for (uint32_t piece = 1; piece < 300; piece += 7) {
+			const uint32_t head = length < FRAME_HEAD_PLAIN ? length : FRAME_HEAD_PLAIN;
+			const uint32_t wanted = length < FRAME_HEAD_MAX ? length : FRAME_HEAD_MAX;
+			struct frame frame = { .head_length = (uint16_t)head, .length = length };
+			struct view views[300];
+			uint32_t at = head;
+
+			memcpy(frame.head, bytes, head);
+			frame.views = views;
+			for (; at < length; at += piece)
+				views[frame.view_count++] =
+					(struct view){ bytes + at,
+						       length - at < piece ? length - at : piece };
+			assert_int_equal(frame_extend_head(&frame), length > head);
+			assert_int_equal(frame.head_length, wanted);
+			assert_memory_equal(frame.head, bytes, wanted);
+			at = wanted;
+			for (uint16_t i = 0; i < frame.view_count; i++) {
+				assert_true(frame.views[i].length > 0);
+				assert_ptr_equal(frame.views[i].address, bytes + at);
+				at += frame.views[i].length;
+			}
+			assert_int_equal(at, length);
+			assert_false(frame_extend_head(&frame));
+		}
+	}
+}
+
 static void drops(void **state)
 {
 	struct frame frame = { .verdict = VERDICT_FLOOD };
@@ -103,6 +140,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(copies),        cmocka_unit_test(copies_between_canaries),
 		cmocka_unit_test(plain_headers), cmocka_unit_test(bursts),
+		cmocka_unit_test(heads_are_extended),
 		cmocka_unit_test(drops),
 	};
 

@@ -173,7 +173,9 @@ static void null_is_the_default(void **state)
 	static const char *const texts[] = {
 		PORT(""),
 		PORT(", 'queues': null, 'enabled': null, 'mac': null, 'mtu': null, 'labels': null,"
-		     " 'limits': null, 'mode': null, 'permissions': null, 'guard': null"),
+		     " 'limits': null, 'mode': null, 'permissions': null, 'guard': null,"
+		     " 'allowed': null"),
+		PORT(", 'guard': 'off', 'allowed': []"),
 		PORT(", 'limits': {}"),
 		PORT(", 'limits': {'ingress': null, 'egress': null}"),
 		PORT(", 'limits': {'ingress': {}}"),
@@ -191,6 +193,7 @@ static void null_is_the_default(void **state)
 		assert_false(port->settings.mac.given);
 		assert_int_equal(port->settings.mtu, 65535);
 		assert_null(port->labels);
+		assert_null(port->settings.guard);
 		assert_int_equal(port->settings.ingress.bandwidth.rate, 0);
 		assert_int_equal(port->settings.ingress.excess, EXCESS_PAUSE);
 		model_free(model);
@@ -198,6 +201,30 @@ static void null_is_the_default(void **state)
 	model_free(parse(PORT(", 'limits': {'ingress': {'bandwidth': {'rate': '1M', 'burst': null,"
 			      " 'one_time_burst': null}}}")));
 	model_free(parse("{'bridge': {'ageing': null, 'capacity': null, 'addresses': null}}"));
+}
+
+static void guards(void **state)
+{
+	struct model *model = parse(
+		PORT(", 'guard': 'ip', 'mac': '52:54:00:00:00:01', 'allowed': ['52:54:00:00:00:02',"
+		     " '10.0.0.5', '10.0.1.0/24', '240.0.0.1', '2001:DB8::/64', '0.0.0.0/0'"
+		     ", '::/0']"));
+	const struct guard *guard = model->ports[0]->settings.guard;
+
+	(void)state;
+	assert_non_null(guard);
+	assert_int_equal(guard->level, GUARD_IP);
+	assert_int_equal(guard->mac_count, 2);
+	assert_int_equal(guard->ipv4_count, 1);
+	assert_int_equal(guard->ipv6_count, 1);
+	model_free(model);
+	/* An allowed address will do; without a guard addresses are checked, and that is all. */
+	model = parse(PORT(", 'guard': 'arp', 'allowed': ['52:54:00:00:00:02']"));
+	assert_int_equal(model->ports[0]->settings.guard->level, GUARD_ARP);
+	model_free(model);
+	model = parse(PORT(", 'allowed': ['10.0.0.5']"));
+	assert_null(model->ports[0]->settings.guard);
+	model_free(model);
 }
 
 /* Tests use the memory port, operators cannot. */
@@ -218,7 +245,6 @@ struct refusal {
 	const char *accepted; /* part of it; NULL: nothing to say */
 };
 
-#define LATER(key) { PORT(", '" key "': 1"), "not in this version", "port vm1", key, "1", NULL }
 #define BANDWIDTH(rows) PORT(", 'limits': {'ingress': {'bandwidth': {" rows "}}}")
 #define RATE(value) BANDWIDTH("'rate': " value)
 #define NO_RATE(value, says) \
@@ -228,6 +254,12 @@ struct refusal {
 	  "limits.ingress.bandwidth." key, value, "1 to 4294967296" }
 #define NO_MAC(value, accepted) \
 	{ PORT(", 'mac': " value), "mac", "port vm1", "mac", value, accepted }
+/* A guard that has not what it needs, and text that stands for no address. */
+#define NO_GUARD(level, more, says, accepted) \
+	{ PORT(", 'guard': '" level "'" more), says, "port vm1", "guard", level, accepted }
+#define NOT_ALLOWED(item, says, value, accepted) \
+	{ PORT(", 'allowed': ['10.9.0.1', " item "]"), says, "port vm1", "allowed", value, \
+	  accepted }
 #define NO_MTU(value, says) \
 	{ PORT(", 'mtu': " value), says, "port vm1", "mtu", value, "68 to 65535" }
 /* Static addresses of a bridge with one port, whose own address is ...:05. */
@@ -401,7 +433,42 @@ static const struct refusal refusals[] = {
 	NO_BURST("one_time_burst", "'x'", "size"),
 	{ PORT(", 'limits': {'ingress': {'packets': {'rate': 1}}}"), "not in this version",
 	  "port vm1", "limits.ingress.packets", NULL, NULL },
-	LATER("guard"), LATER("allowed"),
+	{ PORT(", 'guard': 'on'"), "none of the choices", "port vm1", "guard", "'on'",
+	  "off, mac, arp, ip" },
+	{ PORT(", 'guard': true"), "none of the choices", "port vm1", "guard", "true",
+	  "off, mac, arp, ip" },
+	NO_GUARD("mac", "", "needs a MAC address", "allowed"),
+	NO_GUARD("arp", ", 'allowed': ['10.0.0.5']", "needs a MAC address", "allowed"),
+	NO_GUARD("ip", ", 'allowed': ['10.0.0.5']", "needs a MAC address", "allowed"),
+	NO_GUARD("ip", ", " MAC1, "needs an IP address", "0.0.0.0/0"),
+	NO_GUARD("ip", ", " MAC1 ", 'allowed': ['52:54:00:00:00:02']", "needs an IP address",
+		 "::/0"),
+	{ PORT(", 'allowed': {}"), "an array", "port vm1", "allowed", "{}", "an array" },
+	{ PORT(", 'allowed': '10.0.0.5'"), "an array", "port vm1", "allowed", "10.0.0.5",
+	  "an array" },
+	NOT_ALLOWED("5", "an item is no address", "an item", "10.0.0.5"),
+	NOT_ALLOWED("''", "is no address", "", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0'", "is no address", "10.0.0", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0.5/'", "is no address", "10.0.0.5/", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0.5/33'", "is no address", "10.0.0.5/33", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0.0/024'", "is no address", "10.0.0.0/024", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0.0/-1'", "is no address", "10.0.0.0/-1", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0.0/8/8'", "is no address", "10.0.0.0/8/8", "10.0.0.5"),
+	NOT_ALLOWED("'10.0.0.0/255.0.0.0'", "is no address", "255.0.0.0", "10.0.0.5"),
+	NOT_ALLOWED("'2001:db8::/129'", "is no address", "2001:db8::/129", "2001:db8::/64"),
+	NOT_ALLOWED("'fe80::1%eth0'", "is no address", "fe80::1%eth0", "2001:db8::/64"),
+	NOT_ALLOWED("'vm1'", "is no address", "vm1", "MAC addresses"),
+	NOT_ALLOWED("'10.0.0.5/24'", "bits set behind its prefix", "10.0.0.5/24", "10.0.0.0/24"),
+	NOT_ALLOWED("'10.0.0.1/0'", "bits set behind its prefix", "10.0.0.1/0", "0.0.0.0/0"),
+	NOT_ALLOWED("'2001:db8::1/64'", "bits set behind its prefix", "2001:db8::1/64",
+		    "2001:db8::/64"),
+	NOT_ALLOWED("'01:00:5e:00:00:01'", "no station's", "01:00:5e:00:00:01", "one station"),
+	NOT_ALLOWED("'00:00:00:00:00:00'", "no station's", "00:00:00:00:00:00", "one station"),
+	NOT_ALLOWED("'0.0.0.0'", "no station's", "0.0.0.0", "stations"),
+	NOT_ALLOWED("'255.255.255.255'", "no station's", "255.255.255.255", "stations"),
+	NOT_ALLOWED("'224.0.0.0/4'", "no station's", "224.0.0.0/4", "stations"),
+	NOT_ALLOWED("'::'", "no station's", "::", "stations"),
+	NOT_ALLOWED("'ff02::1'", "no station's", "ff02::1", "stations"),
 	{ PORT(", 'workers': 0"), "array", "port vm1", "workers", "0", NULL },
 	{ PORT(", 'workers': []"), "workers", "port vm1", "workers", "[]", "1 to 128 numbers" },
 	{ PORT(", 'workers': ['0']"), "workers", "port vm1", "workers", "['0']", "from 0 to 63" },
@@ -1003,6 +1070,7 @@ int main(void)
 		cmocka_unit_test(values),
 		cmocka_unit_test(settings),
 		cmocka_unit_test(null_is_the_default),
+		cmocka_unit_test(guards),
 		cmocka_unit_test(the_memory_port_is_no_type),
 		cmocka_unit_test(mistakes_are_refused),
 		cmocka_unit_test(the_longest_name_is_fine),

@@ -164,6 +164,38 @@ static void settings_are_taken_over(void **state)
 	memory_port_free(ports[1]);
 }
 
+/* Workers may see the old snapshot while the port has another guard already, or is gone. */
+static void guards_live_as_long_as_needed(void **state)
+{
+	struct guard_addresses addresses = { .mac_count = 1, .macs = { { 2, 0, 0, 0, 0, 1 } } };
+	struct port *port = memory_port_new("a", 0, 1, 1, NULL);
+	struct port_settings settings = { .mtu = 1500 };
+	struct snapshot *first, *second;
+	struct guard *guard = guard_new(GUARD_MAC, &addresses);
+
+	(void)state;
+	assert_non_null(port);
+	settings.guard = guard;
+	port_set(port, &settings);
+	port_set(port, &settings);
+	guard_release(guard);
+	first = snapshot_new(&port, 1, 1, NULL);
+	assert_non_null(first);
+	assert_ptr_equal(first->table.ports[0].guard, guard);
+	settings.guard = guard_new(GUARD_ARP, &addresses);
+	port_set(port, &settings);
+	guard_release(settings.guard);
+	second = snapshot_new(&port, 1, 1, NULL);
+	assert_ptr_equal(second->table.ports[0].guard, settings.guard);
+	memory_port_free(port);
+	assert_int_equal(first->table.ports[0].guard->references, 1);
+	assert_int_equal(first->table.ports[0].guard->level, GUARD_MAC);
+	assert_int_equal(second->table.ports[0].guard->references, 1);
+	assert_int_equal(second->table.ports[0].guard->level, GUARD_ARP);
+	snapshot_free(first);
+	snapshot_free(second);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +204,7 @@ int main(void)
 		cmocka_unit_test(queues_are_dealt_out),
 		cmocka_unit_test(queues_have_the_worker_that_is_set),
 		cmocka_unit_test(settings_are_taken_over),
+		cmocka_unit_test(guards_live_as_long_as_needed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
