@@ -6,6 +6,8 @@
  *
  *     valgrind --tool=callgrind --toggle-collect=worker_visit inprocess --frames 32000 --size 64
  *
+ * With --guard LEVEL guards of the guests look at each frame.
+ *
  * With --idle N the worker's loop does the visits, and N more guests say nothing.
  *
  * Guests are simulated between the visits with as little work as possible: buffers, descriptors and
@@ -45,6 +47,7 @@ struct options {
 	bool packed;
 	bool offloads; /* both guests have negotiated them all */
 	bool partial;  /* each frame has a partial checksum */
+	enum guard_level guard;
 };
 
 /*
@@ -273,6 +276,23 @@ static void write_frame(uint8_t *at, unsigned int from, const struct options *op
 	at[46] = 5 << 4;
 }
 
+/* It lets pass what write_frame makes. */
+static void guard_port(struct port *port, unsigned int number, enum guard_level level)
+{
+	struct guard_addresses addresses = { .mac_count = 1, .ip_count = 1 };
+	struct port_settings settings = port->settings;
+
+	if (level == GUARD_OFF)
+		return;
+	memcpy(addresses.macs[0], macs[number & 1], 6);
+	addresses.ips[0] = (struct guard_prefix){ .length = 32, .address = { 10, 0, 0, 1 } };
+	settings.guard = guard_new(level, &addresses);
+	if (settings.guard == NULL)
+		fail("out of memory");
+	port_set(port, &settings);
+	guard_release(settings.guard);
+}
+
 static void guest_init(struct guest *guest, uint16_t number, const struct options *options)
 {
 	static const uint16_t queues[] = { 0 };
@@ -287,6 +307,7 @@ static void guest_init(struct guest *guest, uint16_t number, const struct option
 	if (guest->port == NULL)
 		fail("out of memory");
 	guest->port->queues[0].driver = guest;
+	guard_port(guest->port, number, options->guard);
 	port_set_tx(guest->port, queues, 1, features_accepts(features_of(options)));
 }
 
@@ -366,6 +387,17 @@ static void carry_burst(struct bench *bench, unsigned int from)
 	offer(in, BURST);
 }
 
+static enum guard_level guard_named(const char *name)
+{
+	unsigned int level = 0;
+
+	while (guard_level_names[level] != NULL && strcmp(guard_level_names[level], name) != 0)
+		level++;
+	if (guard_level_names[level] == NULL)
+		fail("--guard is off, mac, arp or ip");
+	return (enum guard_level)level;
+}
+
 static void parse_options(struct options *options, int argc, char **argv)
 {
 	static const struct option known[] = {
@@ -375,6 +407,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "packed", no_argument, NULL, 'p' },
 		{ "no-offloads", no_argument, NULL, 'n' },
 		{ "partial", no_argument, NULL, 'c' },
+		{ "guard", required_argument, NULL, 'g' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -392,9 +425,11 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->offloads = false;
 		else if (option == 'c')
 			options->partial = true;
+		else if (option == 'g')
+			options->guard = guard_named(optarg);
 		else
 			fail("usage: inprocess [--frames N] [--size BYTES] [--idle N] "
-			     "[--packed] [--no-offloads | --partial]");
+			     "[--packed] [--no-offloads | --partial] [--guard LEVEL]");
 	}
 	if (options->size < 60 || options->size > FRAME_LENGTH_MAX || options->frames < BURST)
 		fail("--frames is at least 32, --size 60 to 65557");

@@ -40,7 +40,7 @@ class Policed(Ringway):
 
     def keys(self, number):
         limit = {"bandwidth": {"rate": "1Tbit"}, "packets": {"rate": 1000000000}}
-        return {"mac": f"52:54:00:00:01:0{number}", "guard": "ip", "allowed": {"ips": ["10.0.0.1"]},
+        return {"mac": f"52:54:00:00:01:0{number}", "guard": "ip", "allowed": ["10.0.0.1"],
                 "vlan": {"access": 10}, "max_addresses": 8,
                 "storm": {"unknown": 1000000, "broadcast": 1000, "multicast": 1000},
                 "limits": {"ingress": limit, "egress": {**limit, "excess": "queue"}}}
