@@ -9,8 +9,8 @@ build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansso
 guest_packages="python3 qemu-system-x86 busybox-static cpio iperf3 ethtool tcpdump"
 
 # To test it as well.
-test_packages="$guest_packages libcmocka-dev clang python3-pytest python3-jsonschema dpdk-dev
-strace ovmf iproute2 iputils-ping procps"
+test_packages="$guest_packages libcmocka-dev clang python3-pytest python3-jsonschema python3-scapy
+dpdk-dev strace ovmf iproute2 iputils-ping procps"
 
 # install_packages NAME...: installs those that are missing; without any it makes no call.
 install_packages() {
