@@ -63,13 +63,13 @@ static guard_number read_address(const uint8_t *at, unsigned int bytes)
 	return number;
 }
 
-/* In network order. */
-static uint32_t read_ipv4(const uint8_t *at)
+/* In network order, as IPv4 addresses are kept. */
+static uint32_t read32(const uint8_t *at)
 {
-	uint32_t address;
+	uint32_t value;
 
-	memcpy(&address, at, sizeof(address));
-	return address;
+	memcpy(&value, at, sizeof(value));
+	return value;
 }
 
 /* As read_address of 16 bytes. */
@@ -143,7 +143,7 @@ static void add_ranges(struct guard *guard, const struct guard_addresses *addres
 		if (addresses->ips[i].is_ipv6)
 			continue;
 		if (count == 0) {
-			guard->ipv4_address = read_ipv4(addresses->ips[i].address);
+			guard->ipv4_address = read32(addresses->ips[i].address);
 			guard->ipv4_mask =
 				htonl((uint32_t)(~UINT64_C(0) << (32 - addresses->ips[i].length)));
 		}
@@ -201,8 +201,7 @@ bool guard_knows_mac(const struct guard *guard, uint64_t mac)
 	return false;
 }
 
-static __attribute__((noinline)) bool covers(const struct guard_range *ranges, uint16_t count,
-					     guard_number address)
+static bool covers(const struct guard_range *ranges, uint16_t count, guard_number address)
 {
 	uint16_t low = 0, high = count;
 
@@ -221,9 +220,7 @@ static __attribute__((noinline)) bool covers(const struct guard_range *ranges, u
 /* In network order. */
 static bool knows_ipv4(const struct guard *guard, uint32_t address)
 {
-	/* Nearly always the first. */
-	return __builtin_expect((address & guard->ipv4_mask) == guard->ipv4_address, true) ||
-	       covers(guard->ranges, guard->ipv4_count, ntohl(address));
+	return covers(guard->ranges, guard->ipv4_count, ntohl(address));
 }
 
 static bool knows_ipv6(const struct guard *guard, guard_number address)
@@ -250,7 +247,7 @@ static bool admits_arp(const struct guard *guard, const uint8_t *arp, uint32_t l
 		return false;
 	if (!guard->names_ips)
 		return true;
-	sender = read_ipv4(arp + 14);
+	sender = read32(arp + 14);
 	/* Who has none yet asks without (RFC 5227, 2.1.1). */
 	if (sender == 0)
 		return reverse || operation == ARP_REQUEST;
@@ -275,7 +272,6 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 
 	if (length < IPV4_HEADER || ip[0] >> 4 != 4)
 		return false;
-	length = packet_length(length, read16(ip + 2), read16(ip + 2) != 0);
 	header = (ip[0] & 0x0f) * 4u;
 	if (header < IPV4_HEADER || header > length)
 		return false;
@@ -283,12 +279,13 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 	if (ip[9] == IPPROTO_UDP && (read16(ip + 6) & 0x1fff) == 0) {
 		const uint8_t *udp = ip + header;
 
+		length = packet_length(length, read16(ip + 2), read16(ip + 2) != 0);
 		/* By the port that clients listen on: few look at the other. */
 		if (header + 8 > length || read16(udp + 2) == DHCP4_CLIENT)
 			return false;
 		may_lack_address = read16(udp) == DHCP4_CLIENT && read16(udp + 2) == DHCP4_SERVER;
 	}
-	source = read_ipv4(ip + 12);
+	source = read32(ip + 12);
 	return source == 0 ? may_lack_address : knows_ipv4(guard, source);
 }
 
@@ -483,10 +480,7 @@ static bool find_payload(const struct frame *frame, uint16_t *type, uint32_t *of
 	return !is_tag(*type);
 }
 
-/*
- * Whatever is not IPv4 without tags. Not part of guard_admits_payload, so that most frames need
- * not save the registers that this takes.
- */
+/* Not part of guard_admits_payload, so that most frames need not save the registers it takes. */
 static __attribute__((noinline)) bool admits_other(const struct guard *guard,
 						   const struct frame *frame)
 {
@@ -495,7 +489,7 @@ static __attribute__((noinline)) bool admits_other(const struct guard *guard,
 	const uint8_t *payload;
 	uint32_t length;
 
-	if (!find_payload(frame, &type, &offset))
+	if (frame->head_length < ETHERNET_HEADER || !find_payload(frame, &type, &offset))
 		return false;
 	payload = frame->head + offset;
 	length = frame->head_length - offset;
@@ -513,13 +507,27 @@ static __attribute__((noinline)) bool admits_other(const struct guard *guard,
 	}
 }
 
+/* IPv4 without tags and options, of the first prefix: most frames, in a few steps. */
+static inline bool is_usual(const struct guard *guard, const struct frame *frame)
+{
+	/* Type, version and header length; the last byte is the class of service. */
+	static const uint8_t start[4] = { 0x08, 0x00, 0x45, 0 };
+	const uint8_t *ip = frame->head + ETHERNET_HEADER;
+	uint32_t source;
+
+	if (frame->head_length < ETHERNET_HEADER + IPV4_HEADER + 8 ||
+	    ((read32(frame->head + 12) ^ read32(start)) & htonl(0xffffff00)) != 0)
+		return false;
+	if (guard->level < GUARD_IP)
+		return true;
+	source = read32(ip + 12);
+	if (source == 0 || (source & guard->ipv4_mask) != guard->ipv4_address)
+		return false;
+	return ip[9] != IPPROTO_UDP ||
+	       (read16(ip + 2) >= IPV4_HEADER + 8 && read16(ip + IPV4_HEADER + 2) != DHCP4_CLIENT);
+}
+
 bool guard_admits_payload(const struct guard *guard, const struct frame *frame)
 {
-	if (frame->head_length < ETHERNET_HEADER)
-		return false;
-	if (read16(frame->head + 12) != ETHERTYPE_IPV4)
-		return admits_other(guard, frame);
-	return guard->level < GUARD_IP ||
-	       admits_ipv4(guard, frame->head + ETHERNET_HEADER,
-			   frame->head_length - (uint32_t)ETHERNET_HEADER);
+	return is_usual(guard, frame) || admits_other(guard, frame);
 }

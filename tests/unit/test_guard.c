@@ -408,12 +408,10 @@ static void ipv4_sources(void **state)
 	}
 }
 
-static void ipv4_headers(void **state)
+static void try_ipv4_headers(struct fixture *fixture, uint32_t source)
 {
-	struct fixture *fixture = *state;
-
 	for (uint32_t first = 0; first < 256; first++) {
-		struct frame frame = udp4(IP4_OWN, 1000, 2000);
+		struct frame frame = udp4(source, 1000, 2000);
 		const uint32_t words = first & 0x0f;
 
 		frame.head[14] = (uint8_t)first;
@@ -421,14 +419,14 @@ static void ipv4_headers(void **state)
 		EXPECT(frame, first >> 4 == 4 && words >= 5 && words <= 7 ? PASSES : GUARD_IP);
 	}
 	for (uint16_t length = 14; length < 14 + 28; length++) {
-		struct frame frame = udp4(IP4_OWN, 1000, 2000);
+		struct frame frame = udp4(source, 1000, 2000);
 
 		frame.head_length = length;
 		EXPECT(frame, GUARD_IP);
 	}
 	/* What is behind the packet is padding, unless it does not say where it ends. */
 	for (uint16_t total = 0; total < 64; total++) {
-		struct frame frame = udp4(IP4_OWN, 1000, 2000);
+		struct frame frame = udp4(source, 1000, 2000);
 
 		packet_put16(frame.head + 16, total);
 		EXPECT(frame, total == 0 || total >= 28 ? PASSES : GUARD_IP);
@@ -437,29 +435,28 @@ static void ipv4_headers(void **state)
 	for (uint16_t length = 34; length < 42; length++) {
 		struct frame frame = ethernet(OWN, 0x0800);
 
-		put_ip4(&frame, IP4_OWN, IPPROTO_TCP, 0);
+		put_ip4(&frame, source, IPPROTO_TCP, 0);
 		frame.head[14] = 0x46;
 		put_zeros(&frame, length - 34u);
 		EXPECT(frame, length < 38 ? GUARD_IP : PASSES);
 	}
 }
 
-static void dhcp_over_ipv4(void **state)
+static void try_dhcp_over_ipv4(struct fixture *fixture, uint32_t source)
 {
-	struct fixture *fixture = *state;
 	struct frame frame;
 
 	EXPECT(udp4(0, CLIENT, SERVER), PASSES);
-	EXPECT(udp4(IP4_OWN, CLIENT, SERVER), PASSES);
+	EXPECT(udp4(source, CLIENT, SERVER), PASSES);
 	EXPECT(udp4(IP4_OTHER, CLIENT, SERVER), GUARD_IP);
 	EXPECT(udp4(0, SERVER, SERVER), GUARD_IP);
 	EXPECT(udp4(0, CLIENT, 53), GUARD_IP);
-	EXPECT(udp4(IP4_OWN, SERVER, CLIENT), GUARD_IP);
-	EXPECT(udp4(IP4_OWN, 4011, CLIENT), GUARD_IP);
-	EXPECT(udp4(IP4_OWN, SERVER, SERVER), PASSES);
+	EXPECT(udp4(source, SERVER, CLIENT), GUARD_IP);
+	EXPECT(udp4(source, 4011, CLIENT), GUARD_IP);
+	EXPECT(udp4(source, SERVER, SERVER), PASSES);
 	/* Behind options, which move the ports. */
 	frame = ethernet(OWN, 0x0800);
-	put_ip4(&frame, IP4_OWN, IPPROTO_UDP, 0);
+	put_ip4(&frame, source, IPPROTO_UDP, 0);
 	frame.head[14] = 0x46;
 	put32(&frame, 0x01010101);
 	put_udp(&frame, SERVER, CLIENT);
@@ -470,13 +467,12 @@ static void dhcp_over_ipv4(void **state)
 	EXPECT(frame, GUARD_IP);
 }
 
-static void ipv4_fragments(void **state)
+static void try_ipv4_fragments(struct fixture *fixture, uint32_t source)
 {
-	struct fixture *fixture = *state;
 	struct frame frame = ethernet(OWN, 0x0800);
 
 	/* A first one, with its ports and without. */
-	put_ip4(&frame, IP4_OWN, IPPROTO_UDP, 0x2000);
+	put_ip4(&frame, source, IPPROTO_UDP, 0x2000);
 	EXPECT(frame, GUARD_IP);
 	put_udp(&frame, 1000, 2000);
 	EXPECT(frame, PASSES);
@@ -491,6 +487,18 @@ static void ipv4_fragments(void **state)
 	packet_put16(frame.head + 36, SERVER);
 	packet_put32(frame.head + 26, 0);
 	EXPECT(frame, GUARD_IP);
+}
+
+/* The first prefix that was given, and another: those of the first take a shorter way. */
+static void ipv4_by_prefix(void **state)
+{
+	static const uint32_t sources[] = { IP4_NET, IP4_OWN };
+
+	for (size_t i = 0; i < 2; i++) {
+		try_ipv4_headers(*state, sources[i]);
+		try_dhcp_over_ipv4(*state, sources[i]);
+		try_ipv4_fragments(*state, sources[i]);
+	}
 }
 
 static void ipv6_sources(void **state)
@@ -513,7 +521,7 @@ static void ipv6_sources(void **state)
 /* A network of IPv4 is none of IPv6, whatever the numbers. */
 static void families_are_apart(void **state)
 {
-	struct frame frame = ip6(NET, IPPROTO_TCP);
+	struct frame frame = ip6(NET, IPPROTO_TCP), any = udp4(IP4_OTHER, 1000, 2000);
 	struct guard *guard;
 	uint8_t own[6];
 
@@ -522,6 +530,10 @@ static void families_are_apart(void **state)
 	put_zeros(&frame, 20);
 	guard = make(GUARD_IP, own, "[\"0.0.0.0/0\"]");
 	assert_false(answer(guard, &frame, frame.head_length));
+	/* All addresses are none that a host could lack. */
+	assert_true(answer(guard, &any, any.head_length));
+	packet_put32(any.head + 26, 0);
+	assert_false(answer(guard, &any, any.head_length));
 	/* ::10.0.0.5 */
 	memset(frame.head + 22, 0, 16);
 	packet_put32(frame.head + 34, IP4_OWN);
@@ -1002,9 +1014,7 @@ int main(void)
 		cmocka_unit_test(arp_of_another_kind),
 		cmocka_unit_test(rarp),
 		cmocka_unit_test(ipv4_sources),
-		cmocka_unit_test(ipv4_headers),
-		cmocka_unit_test(dhcp_over_ipv4),
-		cmocka_unit_test(ipv4_fragments),
+		cmocka_unit_test(ipv4_by_prefix),
 		cmocka_unit_test(ipv6_sources),
 		cmocka_unit_test(families_are_apart),
 		cmocka_unit_test(no_address_yet),
