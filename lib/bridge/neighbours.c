@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 
-#include "bridge/fdb.h"
+#include "bridge/forward.h"
 #include "frame/parse.h"
 #include "frame/tag.h"
 
@@ -51,6 +51,59 @@ struct neighbours *neighbours_new(const struct neighbour *list, uint32_t count)
 			all[kept++] = all[i];
 	}
 	neighbours->count = kept;
+	return neighbours;
+}
+
+/* Does the guard keep others from teaching what it names, where frames have no tags? */
+static bool is_trusted(const struct forward_port *port, const struct vlan_set *vlans)
+{
+	return port->present && port->guard != NULL && port->guard->level >= GUARD_ARP &&
+	       (port->vlan.mode != VLAN_TRUNK || port->vlan.native != 0) &&
+	       vlan_set_has(vlans, port->vlan.native);
+}
+
+/* The addresses that the guard names one by one. Returns how many. */
+static uint32_t add_addresses(const struct guard *guard, uint16_t vlan, uint16_t port,
+			      struct neighbour *list)
+{
+	const uint32_t count = (uint32_t)guard->ipv4_count + guard->ipv6_count;
+	uint32_t added = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		guard_number address = guard->ranges[i].first;
+
+		if (guard->ranges[i].last != address)
+			continue;
+		if (i < guard->ipv4_count)
+			address |= (guard_number)0xffff << 32;
+		list[added] = (struct neighbour){ vlan, port, { 0 } };
+		for (int byte = 15; byte >= 0; byte--, address >>= 8)
+			list[added].address[byte] = (uint8_t)address;
+		added++;
+	}
+	return added;
+}
+
+struct neighbours *neighbours_of_ports(const struct forward_port *ports, uint16_t count,
+				       const struct vlan_set *vlans)
+{
+	struct neighbours *neighbours;
+	struct neighbour *list;
+	size_t most = 0;
+	uint32_t found = 0;
+
+	for (uint16_t i = 0; i < count; i++)
+		if (is_trusted(&ports[i], vlans))
+			most += (size_t)ports[i].guard->ipv4_count + ports[i].guard->ipv6_count;
+	list = malloc((most + 1) * sizeof(*list));
+	if (list == NULL)
+		return NULL;
+	for (uint16_t i = 0; i < count; i++)
+		if (is_trusted(&ports[i], vlans))
+			found += add_addresses(ports[i].guard, ports[i].vlan.native, i,
+					       list + found);
+	neighbours = neighbours_new(list, found);
+	free(list);
 	return neighbours;
 }
 

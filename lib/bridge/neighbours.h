@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Neighbours: which port an IP address is behind, as far as the operator said so, to keep address
- * resolution from being flooded.
+ * resolution from being flooded. He says so by a guard (policy/guard.h) that lets no other port
+ * speak for the address: one of level arp or ip, by addresses that are named one by one.
  *
  * A broadcast ARP request (RFC 826), or a neighbour solicitation to a group (RFC 4861, 4.3), for an
  * address that is known here needs to reach nobody but the port that has it. It goes there as it
@@ -35,6 +36,16 @@ struct neighbours {
  * several ports. Returns NULL without memory.
  */
 struct neighbours *neighbours_new(const struct neighbour *list, uint32_t count);
+
+struct forward_port;
+struct vlan_set;
+
+/*
+ * The neighbours that the guards of ports (by number) name, in those VLANs of the set where their
+ * ports have no tags. Returns NULL without memory.
+ */
+struct neighbours *neighbours_of_ports(const struct forward_port *ports, uint16_t count,
+				       const struct vlan_set *vlans);
 
 /* The port that the frame, which would be flooded in a VLAN, asks for; or FDB_NO_PORT. */
 uint16_t neighbours_asked(const struct neighbours *neighbours, const struct frame *frame,

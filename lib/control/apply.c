@@ -219,6 +219,7 @@ static void commit(struct control *control)
 					      change->renegotiate);
 	}
 	control->fdb->ageing = wanted->bridge.ageing;
+	control->suppression = wanted->bridge.suppression;
 	slots_sync_addresses(control, wanted);
 	if (slots_publish(control) != 0)
 		log_error("control", "out of memory for a snapshot: workers see the old one");

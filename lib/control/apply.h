@@ -103,6 +103,7 @@ struct control {
 	struct retire *retire;
 	unsigned int retired; /* objects that wait for the workers */
 	struct fdb *fdb;
+	struct vlan_set suppression; /* as in the model */
 	struct model *model;  /* what runs */
 	uint64_t revision;    /* of the model */
 	uint16_t worker_count;

@@ -312,7 +312,8 @@ int slots_publish(struct control *control)
 			place_queues(control, slot);
 	}
 	new = snapshot_new(ports, control->port_count, control->worker_count, control->fdb);
-	if (new == NULL) {
+	if (new == NULL || snapshot_suppress(new, &control->suppression) != 0) {
+		snapshot_free(new);
 		free(outdated);
 		return -ENOMEM;
 	}

@@ -2,6 +2,7 @@
 /* Building snapshots; worker/snapshot.h says what one is. */
 #include "worker/snapshot.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 void snapshot_free(struct snapshot *snapshot)
@@ -15,6 +16,7 @@ void snapshot_free(struct snapshot *snapshot)
 	free((void *)(uintptr_t)snapshot->table.ports);
 	free((void *)(uintptr_t)snapshot->table.flood);
 	free((void *)(uintptr_t)snapshot->table.trunks);
+	free((void *)(uintptr_t)snapshot->table.neighbours);
 	free(snapshot->trunks);
 	free(snapshot->ports);
 	free(snapshot);
@@ -169,4 +171,14 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 fail:
 	snapshot_free(snapshot);
 	return NULL;
+}
+
+int snapshot_suppress(struct snapshot *snapshot, const struct vlan_set *vlans)
+{
+	struct forward_table *table = &snapshot->table;
+
+	if (vlan_set_is_empty(vlans))
+		return 0;
+	table->neighbours = neighbours_of_ports(table->ports, table->port_count, vlans);
+	return table->neighbours != NULL ? 0 : -ENOMEM;
 }

@@ -54,3 +54,9 @@ struct snapshot {
 struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_t workers,
 			      struct fdb *fdb);
 void snapshot_free(struct snapshot *snapshot);
+
+/*
+ * Has requests for known neighbours (bridge/neighbours.h) not be flooded in these VLANs. Before it
+ * is published. Returns 0 or -ENOMEM. Control thread.
+ */
+int snapshot_suppress(struct snapshot *snapshot, const struct vlan_set *vlans);

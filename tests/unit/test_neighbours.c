@@ -88,6 +88,63 @@ static void add_tag(struct frame *frame)
 	finish(frame, frame->length + 4);
 }
 
+/* One address of each family, a prefix, and (by itself) the link-local one of the MAC address. */
+static struct guard *guard_of(enum guard_level level)
+{
+	static const struct guard_addresses addresses = {
+		.mac_count = 1,
+		.macs = { { 0x52, 0x54, 0, 0, 0, 1 } },
+		.ip_count = 3,
+		.ips = { { false, 32, { 10, 0, 0, 7 } },
+			 { false, 24, { 10, 0, 1, 0 } },
+			 { true, 128, { 0x20, 0x01, 0x0d, 0xb8, [15] = 7 } } },
+	};
+	struct guard *guard = guard_new(level, &addresses);
+
+	assert_non_null(guard);
+	return guard;
+}
+
+static void named_by_guards(void **state)
+{
+	static const uint8_t local[16] = { 0xfe, 0x80, [8] = 0x50, 0x54, 0, 0xff, 0xfe, 0, 0, 1 };
+	struct forward_port ports[6] = {
+		{ .present = true, .guard = guard_of(GUARD_ARP) },
+		{ .present = true, .guard = guard_of(GUARD_IP),
+		  .vlan = { .mode = VLAN_ACCESS, .native = 10 } },
+		{ .present = true, .guard = guard_of(GUARD_MAC),
+		  .vlan = { .mode = VLAN_ACCESS, .native = 11 } },
+		{ .present = true, .guard = guard_of(GUARD_IP),
+		  .vlan = { .mode = VLAN_ACCESS, .native = 12 } },
+		{ .present = true, .guard = guard_of(GUARD_IP), .vlan = { .mode = VLAN_TRUNK } },
+		{ .present = true, .vlan = { .mode = VLAN_ACCESS, .native = 13 } },
+	};
+	struct vlan_set vlans = { { 0 } };
+	struct neighbours *neighbours;
+	struct frame frame;
+
+	(void)state;
+	vlan_set_add(&vlans, 0, 11);
+	vlan_set_add(&vlans, 13, 13);
+	neighbours = neighbours_of_ports(ports, 6, &vlans);
+	assert_non_null(neighbours);
+	assert_int_equal(neighbours->count, 6);
+	arp(&frame, 0x0a0000ff, 0x0a000007);
+	assert_int_equal(neighbours_asked(neighbours, &frame, 0), 0);
+	assert_int_equal(neighbours_asked(neighbours, &frame, 10), 1);
+	for (uint16_t vlan = 11; vlan < 14; vlan++)
+		assert_int_equal(neighbours_asked(neighbours, &frame, vlan), FDB_NO_PORT);
+	arp(&frame, 0x0a0000ff, 0x0a000101);
+	assert_int_equal(neighbours_asked(neighbours, &frame, 0), FDB_NO_PORT);
+	solicitation(&frame);
+	assert_int_equal(neighbours_asked(neighbours, &frame, 10), 1);
+	memcpy(frame.head + 62, local, sizeof(local));
+	assert_int_equal(neighbours_asked(neighbours, &frame, 10), 1);
+	free(neighbours);
+	for (int i = 0; i < 6; i++)
+		guard_release(ports[i].guard);
+}
+
 static void requests(void **state)
 {
 	struct neighbours *neighbours = known();
@@ -231,6 +288,7 @@ static void goes_to_one(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(named_by_guards),
 		cmocka_unit_test(requests),
 		cmocka_unit_test(behind_tags),
 		cmocka_unit_test(cut_off),
