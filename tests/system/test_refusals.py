@@ -111,7 +111,7 @@ CONFIGURATIONS = {
     "unknown key of permissions": (port(', "permissions": {"owner": "x"}'),
                                    ["port vm1", "permissions.owner", "user"]),
     "unknown key of an address": ('{"bridge": {"addresses": [{"mac": "52:54:00:00:00:01", "blackhole": true,'
-                                  ' "vlan": 1}]}}', ["bridge.addresses[0]", "vlan"]),
+                                  ' "color": 1}]}}', ["bridge.addresses[0]", "color"]),
     "type": (port(', "queues": "2"'), ["port vm1", "queues", "1 to 128"]),
     "range": (port(', "queues": 129'), ["port vm1", "queues", "1 to 128"]),
     "rate": (port(', "limits": {"ingress": {"bandwidth": {"rate": 0}}}'), ["use null for none"]),
