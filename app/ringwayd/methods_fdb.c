@@ -167,11 +167,14 @@ static bool remove_learned(struct fdb *fdb, const uint8_t *mac, uint16_t vlan)
 static const struct model_port *find_owner(const struct model *model, const uint8_t *mac,
 					   uint16_t vlan)
 {
-	const struct model_port *owner = model_find_owner(model, mac, vlan);
+	for (uint32_t i = 0; i < model->port_count; i++) {
+		const struct port_settings *settings = &model->ports[i]->settings;
 
-	for (uint16_t v = 1; owner == NULL && vlan == 0 && v <= VLAN_LAST; v++)
-		owner = model_find_owner(model, mac, v);
-	return owner;
+		if (settings->mac.given && memcmp(settings->mac.mac, mac, 6) == 0 &&
+		    (vlan == 0 || vlan_contains(&settings->vlan, vlan)))
+			return model->ports[i];
+	}
+	return NULL;
 }
 
 /* What was learned is removed at once, what is static is a change of the model. */

@@ -161,12 +161,19 @@ static const char *digits_parse(const char *text, uint32_t *number)
 
 int range_parse(const char *text, uint32_t *first, uint32_t *last)
 {
-	const char *rest = digits_parse(text, first);
+	uint32_t from, to;
+	const char *rest = digits_parse(text, &from);
 
-	*last = *first;
-	if (rest != NULL && *rest == '-')
-		rest = digits_parse(rest + 1, last);
-	return rest != NULL && *rest == '\0' && *first <= *last ? 0 : -EINVAL;
+	if (rest == NULL)
+		return -EINVAL;
+	to = from;
+	if (*rest == '-')
+		rest = digits_parse(rest + 1, &to);
+	if (rest == NULL || *rest != '\0' || from > to)
+		return -EINVAL;
+	*first = from;
+	*last = to;
+	return 0;
 }
 
 void text_cut(char *text, size_t size)

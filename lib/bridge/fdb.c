@@ -402,6 +402,37 @@ void fdb_forget_port(struct fdb *fdb, uint16_t port)
 				entry_clear(fdb, &fdb->buckets[b], i);
 }
 
+static bool same_claims(const struct fdb *fdb, const struct fdb_claim *claims, uint32_t count)
+{
+	if (fdb->claim_count != count)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct fdb_claim *old = &fdb->claims[i], *new = &claims[i];
+
+		if (old->address != new->address || old->port != new->port ||
+		    memcmp(old->vlans, new->vlans, sizeof(*new->vlans)) != 0)
+			return false;
+	}
+	return true;
+}
+
+void fdb_set_claims(struct fdb *fdb, struct fdb_claim *claims, uint32_t count)
+{
+	const bool same = same_claims(fdb, claims, count);
+
+	free(fdb->claims);
+	fdb->claims = claims;
+	fdb->claim_count = count;
+	for (uint32_t b = 0; b <= fdb->mask && count > 0 && !same; b++) {
+		struct fdb_bucket *bucket = &fdb->buckets[b];
+
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++)
+			if (bucket->key[i] != 0 && !is_fixed(bucket, i) &&
+			    is_claimed(fdb, bucket->key[i], bucket->port[i]))
+				entry_clear(fdb, bucket, i);
+	}
+}
+
 void fdb_walk(const struct fdb *fdb, uint16_t now,
 	      void (*visit)(void *argument, const struct fdb_entry *entry), void *argument)
 {

@@ -80,7 +80,7 @@ struct fdb {
 	uint32_t ageing; /* seconds, 0: never */
 	struct fdb_counters counters;
 	struct fdb_port *ports; /* FDB_PORT_MAX + 1 */
-	struct fdb_claim *claims; /* sorted by address; w: the owner of the fdb, free()d with it */
+	struct fdb_claim *claims; /* sorted by address */
 	uint32_t claim_count;
 };
 
@@ -235,6 +235,13 @@ uint32_t fdb_flush_vlan(struct fdb *fdb, uint16_t port, uint16_t vlan);
 
 /* Removes all entries of a port, static ones too. Control thread. */
 void fdb_forget_port(struct fdb *fdb, uint16_t port);
+
+/*
+ * Takes over these claims (sorted by address, from malloc) in the place of those before, and
+ * removes what others had learned of such addresses. The sets that they point to must outlive them.
+ * Control thread.
+ */
+void fdb_set_claims(struct fdb *fdb, struct fdb_claim *claims, uint32_t count);
 
 /* Calls visit for every entry. Control thread. */
 void fdb_walk(const struct fdb *fdb, uint16_t now,

@@ -67,6 +67,16 @@ static int check_vlan(const struct model_port *port, const struct model_address 
 	return -EINVAL;
 }
 
+static int refuse_owned(const uint8_t mac[6], const struct model_port *owner, struct error *err)
+{
+	char text[MAC_TEXT_SIZE];
+
+	mac_format(mac, text);
+	error_set(err, ERROR_EXISTS, EEXIST, "address %s is port %s's own", text, owner->name);
+	error_detail(err, "bridge", "mac", text, "one that is no port's `mac`");
+	return -EEXIST;
+}
+
 /* The address is nobody's own, and leads somewhere. */
 static int check_address(const struct model *model, const struct model_address *address,
 			 struct error *err)
@@ -86,11 +96,7 @@ static int check_address(const struct model *model, const struct model_address *
 	if (result != 0)
 		return result;
 	owner = model_find_owner(model, address->mac, vlan_at(port, address));
-	if (owner == NULL)
-		return 0;
-	error_set(err, ERROR_EXISTS, EEXIST, "address %s is port %s's own", mac, owner->name);
-	error_detail(err, "bridge", "mac", mac, "one that is no port's `mac`");
-	return -EEXIST;
+	return owner != NULL ? refuse_owned(address->mac, owner, err) : 0;
 }
 
 /* Another address that stands in the same place, said in other words. */
@@ -144,31 +150,95 @@ unsigned int model_remove_address(struct model *model, const uint8_t mac[6], uin
 	return before - kept;
 }
 
+/* The VLAN that the address stands in once the port is this one. */
+static uint16_t vlan_with(const struct model *model, const struct model_port *port,
+			  const struct model_address *address)
+{
+	return strcmp(address->port, port->name) == 0 ? vlan_at(port, address)
+						      : model_address_vlan(model, address);
+}
+
+static int refuse_static(const struct model_port *port, const char *field, const uint8_t mac[6],
+			 const char *accepted, struct error *err)
+{
+	char object[PORT_NAME_SIZE + 8], text[MAC_TEXT_SIZE];
+
+	mac_format(mac, text);
+	snprintf(object, sizeof(object), "port %s", port->name);
+	error_set(err, ERROR_EXISTS, EEXIST, "%s: %s is a static address of the bridge already",
+		  object, text);
+	error_detail(err, object, field, text, accepted);
+	return -EEXIST;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+	const fdb_key_t *left = a, *right = b;
+
+	return *left < *right ? -1 : *left > *right;
+}
+
+/* Each place of the table is said once, by an address or as a port's own? */
+static int check_places(const struct model *model, const struct model_port *port, struct error *err)
+{
+	fdb_key_t *keys = calloc(model->address_count, sizeof(*keys));
+	int result = 0;
+
+	if (keys == NULL)
+		return error_set(err, ERROR_INTERNAL, ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < model->address_count; i++)
+		keys[i] = fdb_key(model->addresses[i].mac,
+				  vlan_with(model, port, &model->addresses[i]));
+	qsort(keys, model->address_count, sizeof(*keys), compare_keys);
+	for (uint32_t i = 1; i < model->address_count && result == 0; i++) {
+		uint8_t mac[6];
+
+		if (keys[i] != keys[i - 1])
+			continue;
+		for (unsigned int byte = 0; byte < sizeof(mac); byte++)
+			mac[byte] = (uint8_t)(keys[i] >> (8 * byte));
+		result = refuse_static(port, "vlan", mac, "a VLAN where it is not", err);
+	}
+	free(keys);
+	return result;
+}
+
+/* Addresses that go with the port to another VLAN meet nobody's there. */
+static int check_moved(const struct model *model, const struct model_port *port, struct error *err)
+{
+	const struct model_port *before = model_find_port(model, port->name), *owner;
+	bool any = false;
+
+	if (before == NULL || before->settings.vlan.native == port->settings.vlan.native)
+		return 0;
+	for (uint32_t i = 0; i < model->address_count; i++) {
+		const struct model_address *address = &model->addresses[i];
+
+		if (address->vlan != 0 || strcmp(address->port, port->name) != 0)
+			continue;
+		any = true;
+		owner = model_find_owner(model, address->mac, port->settings.vlan.native);
+		if (owner != NULL && owner != before)
+			return refuse_owned(address->mac, owner, err);
+	}
+	return any ? check_places(model, port, err) : 0;
+}
+
 int model_addresses_allow(const struct model *model, const struct model_port *port,
 			  struct error *err)
 {
-	char object[PORT_NAME_SIZE + 8], mac[MAC_TEXT_SIZE];
-
 	for (uint32_t i = 0; i < model->address_count; i++) {
 		const struct model_address *address = &model->addresses[i];
-		const bool leads_here = strcmp(address->port, port->name) == 0;
 
-		if (leads_here && check_vlan(port, address, err) != 0)
+		if (strcmp(address->port, port->name) == 0 && check_vlan(port, address, err) != 0)
 			return -err->errnum;
-		if (!port->settings.mac.given ||
-		    memcmp(port->settings.mac.mac, address->mac, 6) != 0 ||
-		    !vlan_contains(&port->settings.vlan,
-				   leads_here ? vlan_at(port, address)
-					      : model_address_vlan(model, address)))
-			continue;
-		mac_format(address->mac, mac);
-		snprintf(object, sizeof(object), "port %s", port->name);
-		error_set(err, ERROR_EXISTS, EEXIST,
-			  "%s: %s is a static address of the bridge already", object, mac);
-		error_detail(err, object, "mac", mac, "one that fdb.list does not show as static");
-		return -EEXIST;
+		if (port->settings.mac.given &&
+		    memcmp(port->settings.mac.mac, address->mac, 6) == 0 &&
+		    vlan_contains(&port->settings.vlan, vlan_with(model, port, address)))
+			return refuse_static(port, "mac", address->mac,
+					     "one that fdb.list does not show as static", err);
 	}
-	return 0;
+	return check_moved(model, port, err);
 }
 
 int model_address_check(const struct model_address_given *given, const char *object,

@@ -360,12 +360,12 @@ static int compare_claims(const void *a, const void *b)
  */
 static void sync_claims(struct control *control, const struct model *model)
 {
-	struct fdb *fdb = control->fdb;
 	struct fdb_claim *claims = calloc(model->port_count + 1u, sizeof(*claims));
 	uint32_t count = 0;
 
 	if (claims == NULL) {
-		log_error("control", "out of memory: own addresses of trunks stay as they were");
+		log_error("control", "out of memory: own addresses of trunks are anybody's");
+		fdb_set_claims(control->fdb, NULL, 0);
 		return;
 	}
 	for (uint32_t i = 0; i < model->port_count; i++) {
@@ -378,9 +378,7 @@ static void sync_claims(struct control *control, const struct model *model)
 			};
 	}
 	qsort(claims, count, sizeof(*claims), compare_claims);
-	free(fdb->claims);
-	fdb->claims = claims;
-	fdb->claim_count = count;
+	fdb_set_claims(control->fdb, claims, count);
 }
 
 /* The static entries that the model stands for. Returns how many; NULL without memory. */

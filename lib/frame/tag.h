@@ -25,6 +25,7 @@ enum tag_change {
 /*
  * Makes *out the frame with its first tag changed to frame->vlan, and without a need for tags. A
  * frame with the tag's length added must not exceed FRAME_LENGTH_MAX; one whose tag is removed or
- * rewritten has one.
+ * rewritten has one. A partial checksum begins behind the tag, and at 65,531 at most: vlan_enter
+ * sees to that.
  */
 void tag_change(const struct frame *frame, enum tag_change change, struct frame *out);

@@ -643,6 +643,234 @@ static void readers_never_get_anothers_port(void **state)
 	fdb_free(race.fdb);
 }
 
+/* ---- how many addresses a port has ---- */
+
+/* What is counted for each port is what a look at all entries finds. */
+static void check_held(const struct fdb *fdb)
+{
+	uint32_t held[8] = { 0 };
+
+	for (uint32_t b = 0; b <= fdb->mask; b++)
+		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++)
+			if (fdb->buckets[b].key[i] != 0 && !(fdb->buckets[b].fixed >> i & 1))
+				held[fdb->buckets[b].port[i]]++;
+	for (unsigned int port = 0; port < 8; port++)
+		assert_int_equal(fdb->ports[port].held, held[port]);
+}
+
+static void counts_what_ports_hold(void **state)
+{
+	struct fdb *fdb = table(64, 10);
+	const fdb_key_t one = key_of(1, 0), two = key_of(2, 5), three = key_of(3, 6);
+
+	(void)state;
+	fdb_learn(fdb, one, 1, 0);
+	fdb_learn(fdb, two, 1, 0);
+	fdb_learn(fdb, three, 2, 0);
+	assert_int_equal(fdb->ports[1].held, 2);
+	fdb_learn(fdb, two, 2, 0);
+	assert_int_equal(fdb->ports[1].held, 1);
+	assert_int_equal(fdb->ports[2].held, 2);
+	/* Static ones do not count, where they stood before and where they are moved to. */
+	fdb_fix(fdb, two, 3, 0);
+	assert_int_equal(fdb->ports[2].held, 1);
+	assert_int_equal(fdb->ports[3].held, 0);
+	fdb_fix(fdb, two, 4, 0);
+	fdb_fix(fdb, two, FDB_BLACKHOLE, 0);
+	fdb_fix(fdb, key_of(4, 0), FDB_BLACKHOLE, 0);
+	check_held(fdb);
+	assert_int_equal(fdb_remove(fdb, two), 0);
+	assert_int_equal(fdb_remove(fdb, one), 0);
+	assert_int_equal(fdb->ports[1].held, 0);
+	check_held(fdb);
+	fdb_age(fdb, 100, fdb->mask + 1);
+	assert_int_equal(fdb->ports[2].held, 0);
+	fdb_learn(fdb, one, 1, 100);
+	fdb_learn(fdb, two, 1, 100);
+	assert_int_equal(fdb_flush_vlan(fdb, FDB_NO_PORT, 5), 1);
+	assert_int_equal(fdb->ports[1].held, 1);
+	assert_int_equal(fdb_flush_vlan(fdb, 2, 0), 0);
+	assert_int_equal(fdb_flush_vlan(fdb, 1, 0), 1);
+	assert_int_equal(fdb->ports[1].held, 0);
+	fdb_learn(fdb, one, 1, 100);
+	fdb_forget_port(fdb, 1);
+	assert_int_equal(fdb->ports[1].held, 0);
+	fdb_free(fdb);
+}
+
+/* Whatever is done to a small table, in which entries are displaced and give way all the time. */
+static void counts_through_everything(void **state)
+{
+	struct fdb *fdb = table(64, 10);
+	uint16_t now = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < 20000; i++) {
+		const uint64_t dice = scramble(i);
+		const fdb_key_t key = key_of(dice >> 8 & 0x7f, dice >> 16 & 3);
+		const uint16_t port = dice >> 20 & 7;
+
+		switch (dice >> 24 & 31) {
+		case 0:
+			fdb_fix(fdb, key, port, now);
+			break;
+		case 1:
+		case 2:
+			fdb_remove(fdb, key);
+			break;
+		case 3:
+			now++;
+			fdb_age(fdb, now, fdb->mask / 4);
+			break;
+		case 4:
+			if (i % 16 == 0)
+				fdb_forget_port(fdb, port);
+			break;
+		case 5:
+			if (i % 8 == 0)
+				fdb_flush_vlan(fdb, port, dice >> 16 & 3);
+			break;
+		default:
+			fdb_learn(fdb, key, port, now);
+		}
+		if (i % 64 == 0)
+			check_held(fdb);
+	}
+	check_held(fdb);
+	assert_true(fdb->counters.evicted > 100);
+	assert_true(fdb->counters.moved > 100);
+	fdb_free(fdb);
+}
+
+static void no_more_than_it_may(void **state)
+{
+	struct fdb *fdb = table(64, 10);
+
+	(void)state;
+	fdb->ports[1].most = 2;
+	assert_int_equal(fdb_learn(fdb, key_of(1, 0), 1, 0), 0);
+	assert_int_equal(fdb_learn(fdb, key_of(1, 1), 1, 0), 0);
+	assert_int_equal(fdb_learn(fdb, key_of(2, 0), 1, 0), -ENOSPC);
+	assert_int_equal(fdb_lookup(fdb, key_of(2, 0)), FDB_NO_PORT);
+	assert_int_equal(fdb->ports[1].refused, 1);
+	assert_int_equal(fdb->counters.refused, 1);
+	/* Those that it has go on; other ports do not care. */
+	assert_int_equal(fdb_learn(fdb, key_of(1, 0), 1, 0), 0);
+	assert_int_equal(fdb_learn(fdb, key_of(2, 0), 2, 0), 0);
+	/* It cannot take one away from another port either. */
+	assert_int_equal(fdb_learn(fdb, key_of(2, 0), 1, 0), -ENOSPC);
+	assert_int_equal(fdb_lookup(fdb, key_of(2, 0)), 2);
+	assert_int_equal(fdb->ports[1].refused, 2);
+	/* Static ones are the operator's, and beside the count. */
+	assert_int_equal(fdb_fix(fdb, key_of(3, 0), 1, 0), 0);
+	/* One that leaves makes room. */
+	assert_int_equal(fdb_learn(fdb, key_of(1, 1), 2, 0), 0);
+	assert_int_equal(fdb_learn(fdb, key_of(4, 0), 1, 0), 0);
+	assert_int_equal(fdb_learn(fdb, key_of(5, 0), 1, 0), -ENOSPC);
+	/* Fewer than it has: none is taken away, none comes. */
+	fdb->ports[1].most = 1;
+	assert_int_equal(fdb->ports[1].held, 2);
+	fdb_remove(fdb, key_of(4, 0));
+	assert_int_equal(fdb_learn(fdb, key_of(5, 0), 1, 0), -ENOSPC);
+	fdb->ports[1].most = 0;
+	assert_int_equal(fdb_learn(fdb, key_of(5, 0), 1, 0), 0);
+	fdb_free(fdb);
+}
+
+/* ---- claims ---- */
+
+static void claim(struct fdb *fdb, const struct fdb_claim *claims, uint32_t count)
+{
+	struct fdb_claim *copy = calloc(count + 1, sizeof(*copy));
+
+	assert_non_null(copy);
+	if (count > 0)
+		memcpy(copy, claims, count * sizeof(*copy));
+	fdb_set_claims(fdb, copy, count);
+}
+
+static void claims_keep_others_out(void **state)
+{
+	struct vlan_set low = { { 0 } }, high = { { 0 } };
+	/* One station on two trunks that do not meet, between two others. */
+	const struct fdb_claim claims[] = {
+		{ key_of(1, 0), 4, &low }, { key_of(2, 0), 1, &low }, { key_of(2, 0), 2, &high },
+		{ key_of(0x0200000000ff, 0), 5, &high },
+	};
+	struct fdb *fdb = table(64, 300);
+
+	(void)state;
+	vlan_set_add(&low, 1, 99);
+	vlan_set_add(&high, 100, 4094);
+	fdb_learn(fdb, key_of(2, 50), 3, 0);  /* in the way of the claims */
+	fdb_learn(fdb, key_of(2, 100), 2, 0); /* it is its own */
+	fdb_learn(fdb, key_of(2, 0), 3, 0);   /* in no VLAN that is claimed */
+	fdb_fix(fdb, key_of(2, 60), 3, 0);
+	claim(fdb, claims, 4);
+	assert_int_equal(fdb_lookup(fdb, key_of(2, 50)), FDB_NO_PORT);
+	assert_int_equal(fdb_lookup(fdb, key_of(2, 100)), 2);
+	assert_int_equal(fdb_lookup(fdb, key_of(2, 0)), 3);
+	assert_int_equal(fdb_lookup(fdb, key_of(2, 60)), 3);
+	assert_int_equal(fdb->ports[3].held, 1);
+	for (uint16_t vlan = 1; vlan < 4095; vlan += 7) {
+		const uint16_t owner = vlan < 100 ? 1 : 2;
+
+		assert_int_equal(fdb_learn(fdb, key_of(2, vlan), 3, 0), -EPERM);
+		assert_int_equal(fdb_learn(fdb, key_of(2, vlan), 3 - owner, 0), -EPERM);
+		assert_int_equal(fdb_learn(fdb, key_of(2, vlan), owner, 0), 0);
+		assert_int_equal(fdb_learn(fdb, key_of(2, vlan), 3, 0), -EPERM);
+		assert_int_equal(fdb_lookup(fdb, key_of(2, vlan)), owner);
+		fdb_remove(fdb, key_of(2, vlan));
+	}
+	assert_int_equal(fdb_learn(fdb, key_of(1, 10), 3, 0), -EPERM);
+	assert_int_equal(fdb_learn(fdb, key_of(1, 100), 3, 0), 0);
+	assert_int_equal(fdb_learn(fdb, key_of(0x0200000000ff, 100), 3, 0), -EPERM);
+	assert_int_equal(fdb_learn(fdb, key_of(3, 10), 3, 0), 0);
+	/* Said once more, they cost nothing; without them it is anybody's. */
+	claim(fdb, claims, 4);
+	claim(fdb, claims, 1);
+	assert_int_equal(fdb_learn(fdb, key_of(2, 10), 3, 0), 0);
+	claim(fdb, NULL, 0);
+	assert_int_equal(fdb_learn(fdb, key_of(1, 10), 3, 0), 0);
+	/* A claim of which only the VLANs change is another one. */
+	claim(fdb, claims, 4);
+	assert_int_equal(fdb_lookup(fdb, key_of(1, 10)), FDB_NO_PORT);
+	assert_int_equal(fdb_lookup(fdb, key_of(1, 100)), 3);
+	fdb_free(fdb);
+}
+
+/* ---- VLANs ---- */
+
+/* Few addresses in many VLANs, and many in few, find their places as well as random ones. */
+static void vlans_spread(void **state)
+{
+	static const struct {
+		uint64_t macs;
+		uint16_t vlans;
+		uint64_t step;
+	} rows[] = {
+		{ 1, 4094, 1 }, { 16, 4094, 1 }, { 16, 4094, 0x010000000000 },
+		{ 256, 256, 0x100 }, { 16384, 4, 1 }, { 64, 1000, 0x01000000 },
+	};
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct fdb *fdb = table(65536, 300);
+
+		for (uint64_t mac = 0; mac < rows[i].macs; mac++)
+			for (uint16_t vlan = 1; vlan <= rows[i].vlans; vlan++)
+				assert_int_equal(fdb_learn(fdb,
+							   key_of(0x525400000000 +
+								  mac * rows[i].step, vlan),
+							   1, 0), 0);
+		assert_int_equal(fdb->counters.evicted, 0);
+		assert_int_equal(fdb->entries, rows[i].macs * rows[i].vlans);
+		for (uint16_t vlan = 1; vlan <= rows[i].vlans; vlan++)
+			assert_int_equal(fdb_lookup(fdb, key_of(0x525400000000, vlan)), 1);
+		fdb_free(fdb);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -661,6 +889,11 @@ int main(void)
 		cmocka_unit_test(fixes_in_the_place_of_what_was_learned),
 		cmocka_unit_test(removes),
 		cmocka_unit_test(flushes),
+		cmocka_unit_test(counts_what_ports_hold),
+		cmocka_unit_test(counts_through_everything),
+		cmocka_unit_test(no_more_than_it_may),
+		cmocka_unit_test(claims_keep_others_out),
+		cmocka_unit_test(vlans_spread),
 		cmocka_unit_test(full_buckets_make_room),
 		cmocka_unit_test(never_more_than_its_capacity),
 		cmocka_unit_test(typical_addresses_fit),

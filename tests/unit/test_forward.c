@@ -11,154 +11,7 @@
 
 #include <cmocka.h>
 
-#include "keys.h"
-
-#define PORTS 8
-#define BROADCAST 0xffffffffffff
-
-/* Port 5 is a free number; all others are there and are flooded. */
-struct fixture {
-	struct forward forward;
-	struct forward_table table;
-	struct forward_port facts[PORTS];
-	struct flood_target flood[PORTS], trunks[PORTS];
-	uint16_t staged[PORTS];
-	struct stage stages[PORTS];
-	struct rx_counters counters;
-	struct fdb *fdb;
-	struct learner *learner;
-	struct burst *burst;
-};
-
-/* Has the table flood to all ports that there are, as the facts say. */
-static void arrange(struct fixture *fixture)
-{
-	struct forward_table *table = &fixture->table;
-	uint16_t count = 0;
-
-	memset(fixture->flood, 0, sizeof(fixture->flood));
-	memset(fixture->trunks, 0, sizeof(fixture->trunks));
-	table->trunk_count = 0;
-	for (uint16_t vlan = 0; vlan < VLAN_COUNT; vlan++) {
-		table->first[vlan] = count;
-		for (uint16_t i = 0; i < PORTS; i++) {
-			const struct forward_port *port = &fixture->facts[i];
-			const struct flood_target target = { i, 7, port->isolated };
-
-			if (!port->present || port->vlan.native != vlan)
-				continue;
-			if (port->vlan.trunk != NULL)
-				fixture->trunks[table->trunk_count++] = target;
-			else
-				fixture->flood[count++] = target;
-		}
-	}
-	table->first[VLAN_COUNT] = count;
-}
-
-static int setup(void **state)
-{
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-	if (fixture == NULL)
-		return -1;
-	fixture->fdb = fdb_new(64, 300);
-	fixture->learner = aligned_alloc(64, sizeof(*fixture->learner));
-	fixture->burst = burst_new();
-	if (fixture->fdb == NULL || fixture->learner == NULL || fixture->burst == NULL)
-		return -1;
-	memset(fixture->learner, 0, sizeof(*fixture->learner));
-	fixture->table = (struct forward_table){ .port_count = PORTS,
-						 .ports = fixture->facts,
-						 .fdb = fixture->fdb,
-						 .flood = fixture->flood,
-						 .trunks = fixture->trunks };
-	for (uint16_t i = 0; i < PORTS; i++)
-		if (i != 5)
-			fixture->facts[i] = (struct forward_port){ .present = true,
-								   .enabled = true,
-								   .learning = true };
-	arrange(fixture);
-	fixture->forward = (struct forward){ .table = &fixture->table, .learner = fixture->learner,
-					     .staged = fixture->staged, .stages = fixture->stages };
-	*state = fixture;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *fixture = *state;
-
-	fdb_free(fixture->fdb);
-	free(fixture->learner);
-	burst_free(fixture->burst);
-	free(fixture);
-	return 0;
-}
-
-static uint64_t host(uint16_t number)
-{
-	return 0x525400000000 + number;
-}
-
-/* Adds a frame to the burst as a port type would, 60 bytes of it. */
-static struct frame *add(struct fixture *fixture, uint64_t to, uint64_t from)
-{
-	struct frame *frame = &fixture->burst->frames[fixture->burst->count++];
-
-	memset(frame, 0, sizeof(*frame));
-	frame_drop(frame, DROP_NO_DESTINATION);
-	frame->segments = 1;
-	frame->length = 60;
-	frame->head_length = 60;
-	packet_ethernet(frame->head, to, from, 60);
-	return frame;
-}
-
-static uint64_t dropped(const struct fixture *fixture)
-{
-	uint64_t sum = 0;
-
-	for (int i = 0; i < DROP_COUNT; i++)
-		sum += fixture->counters.dropped[i];
-	return sum;
-}
-
-/* Forwards the burst and checks what must be true of any. */
-static void forward(struct fixture *fixture, uint16_t from)
-{
-	const struct rx_counters *counters = &fixture->counters;
-	const struct rx_counters before = *counters;
-	uint64_t bytes = 0, staged = 0;
-
-	for (uint16_t i = 0; i < fixture->burst->count; i++)
-		bytes += fixture->burst->frames[i].length;
-	forward_burst(&fixture->forward, fixture->burst, from, &fixture->counters);
-	assert_int_equal(counters->packets - before.packets, fixture->burst->count);
-	assert_int_equal(counters->bytes - before.bytes, bytes);
-	assert_int_equal(counters->packets,
-			 counters->forwarded + counters->flooded + dropped(fixture));
-	for (uint16_t i = 0; i < fixture->forward.staged_count; i++) {
-		assert_true(fixture->stages[fixture->staged[i]].count > 0);
-		assert_int_not_equal(fixture->staged[i], from);
-		assert_int_not_equal(fixture->staged[i], 5);
-		for (uint16_t j = 0; j < i; j++)
-			assert_int_not_equal(fixture->staged[i], fixture->staged[j]);
-	}
-	for (uint16_t i = 0; i < PORTS; i++)
-		staged += fixture->stages[i].count;
-	assert_int_equal(staged, counters->forwarded - before.forwarded + counters->copies -
-				 before.copies);
-}
-
-/* What egress does once the stages have been looked at. */
-static void next_burst(struct fixture *fixture)
-{
-	for (uint16_t i = 0; i < PORTS; i++)
-		fixture->stages[i].count = 0;
-	fixture->forward.staged_count = 0;
-	burst_reset(fixture->burst);
-}
+#include "forward_rig.h"
 
 static void known_destination(void **state)
 {
@@ -239,15 +92,6 @@ static void number_without_port(void **state)
 		check_flooded(fixture, frame, 1);
 		next_burst(fixture);
 	}
-}
-
-static void check_dropped(struct fixture *fixture, const struct frame *frame, enum drop reason)
-{
-	assert_int_equal(frame->verdict, VERDICT_DROP);
-	assert_int_equal(frame->drop, reason);
-	assert_int_equal(fixture->counters.dropped[reason], 1);
-	assert_int_equal(dropped(fixture), 1);
-	assert_int_equal(fixture->forward.staged_count, 0);
 }
 
 static void hairpin(void **state)
@@ -569,8 +413,6 @@ static void full_burst_is_flooded(void **state)
 					 &fixture->burst->frames[i]);
 	}
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

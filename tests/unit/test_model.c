@@ -267,6 +267,28 @@ struct refusal {
 	"{'bridge': {'addresses': [" list "]}, 'ports': [{'name': 'vm1', 'type': 'vhost-user'," \
 	" 'socket': '/run/a', 'mac': '52:54:00:00:00:05'}]}"
 #define MAC1 "'mac': '52:54:00:00:00:01'"
+#define VLAN(keys) PORT(", 'vlan': {" keys "}")
+#define NO_TRUNK(value) \
+	{ VLAN("'trunk': " value), "vlan.trunk", "port vm1", "vlan.trunk", value, "from 1 to 4094" }
+#define NO_VLAN(key, value, says) \
+	{ VLAN("'" key "': " value), says, "port vm1", "vlan." key, value, "1 to 4094" }
+#define NO_STORM(class, value, says) \
+	{ PORT(", 'storm': {'" class "': " value "}"), says, "port vm1", "storm." class, value, \
+	  "1 to 1000000000" }
+#define NO_SWITCH(key, value) \
+	{ PORT(", '" key "': " value), "true or false", "port vm1", key, value, "true" }
+/* Two ports with one address, in these VLANs, and static addresses. */
+#define TWO_IN(vlan_a, vlan_b, mac_b, list) \
+	"{'bridge': {'addresses': [" list "]}, 'ports': [" \
+	"{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a', 'mac': '52:54:00:00:00:05'," \
+	" 'vlan': " vlan_a "}, {'name': 'b', 'type': 'vhost-user', 'socket': '/run/b'," \
+	" 'mac': '52:54:00:00:00:" mac_b "', 'vlan': " vlan_b "}]}"
+#define NO_TWO(vlan_a, vlan_b) \
+	{ TWO_IN(vlan_a, vlan_b, "05", ""), "taken by port a", "port b", "mac", \
+	  "52:54:00:00:00:05", "no other port" }
+#define NO_STATIC(vlan_a, address, says, value, accepted) \
+	{ TWO_IN(vlan_a, "null", "06", "{" MAC1 ", " address "}"), says, "bridge.addresses[0]", \
+	  "vlan", value, accepted }
 #define ETHDEV(device)                                                                             \
 	"{'ports': [{'name': 'nic0', 'type': 'ethdev', 'device': '" device "'}]}"
 #define TAP(keys) "{'ports': [{'name': 'host0', 'type': 'tap', " keys "}]}"
@@ -476,6 +498,72 @@ static const struct refusal refusals[] = {
 	{ PORT(", 'workers': [64]"), "workers", "port vm1", "workers", "64", "from 0 to 63" },
 	{ PORT(", 'workers': [0, 1]"), "port vm1: there is no worker 1", "port vm1", "workers",
 	  "1", "0 to 0" },
+	/* ports: VLANs */
+	{ VLAN(""), "neither access nor trunk", "port vm1", "vlan", NULL, "access" },
+	{ VLAN("'native': 10"), "neither access nor trunk", "port vm1", "vlan", NULL, "trunk" },
+	{ PORT(", 'vlan': 10"), "object", "port vm1", "vlan", "10", "an object" },
+	{ VLAN("'access': 10, 'trunk': [10]"), "contradicts", "port vm1", "vlan.trunk", NULL,
+	  "one of access and trunk" },
+	{ VLAN("'access': 10, 'native': 10"), "is for trunks", "port vm1", "vlan.native", NULL,
+	  "trunk instead" },
+	{ VLAN("'access': 10, 'native_tagged': true"), "needs vlan.native", "port vm1",
+	  "vlan.native_tagged", NULL, "true beside native" },
+	{ VLAN("'trunk': 'all', 'native_tagged': true"), "needs vlan.native", "port vm1",
+	  "vlan.native_tagged", NULL, "true beside native" },
+	{ VLAN("'access': 10, 'id': 10"), "not known", "port vm1", "vlan.id", "10", "access" },
+	NO_VLAN("access", "0", "range"), NO_VLAN("access", "4095", "range"),
+	NO_VLAN("access", "'10'", "whole number"), NO_VLAN("access", "-1", "range"),
+	NO_TRUNK("[]"), NO_TRUNK("{}"), NO_TRUNK("10"), NO_TRUNK("true"), NO_TRUNK("'10-20'"),
+	NO_TRUNK("'ALL'"), NO_TRUNK("''"), NO_TRUNK("[0]"), NO_TRUNK("[4095]"), NO_TRUNK("[-1]"),
+	NO_TRUNK("[1.0]"), NO_TRUNK("[true]"), NO_TRUNK("[[10]]"), NO_TRUNK("[10, 'all']"),
+	NO_TRUNK("['0-10']"), NO_TRUNK("['10-4095']"), NO_TRUNK("['20-10']"), NO_TRUNK("['10-']"),
+	NO_TRUNK("['-10']"), NO_TRUNK("['10-20-30']"), NO_TRUNK("['10,20']"), NO_TRUNK("[' 10']"),
+	NO_TRUNK("['10 - 20']"), NO_TRUNK("['']"), NO_TRUNK("['9999999999']"),
+	NO_TRUNK("[4294967306]"), NO_TRUNK("['1-65546']"),
+	{ VLAN("'trunk': 'all', 'native': 0"), "range", "port vm1", "vlan.native", "0",
+	  "1 to 4094" },
+	{ VLAN("'trunk': 'all', 'native': 4095"), "range", "port vm1", "vlan.native", "4095",
+	  "1 to 4094" },
+	/* ports: what is flooded and learned */
+	NO_SWITCH("isolated", "1"), NO_SWITCH("learning", "'no'"), NO_SWITCH("link_local", "0"),
+	NO_SWITCH("isolated", "[]"),
+	{ PORT(", 'flood': false"), "object", "port vm1", "flood", "false", "an object" },
+	{ PORT(", 'flood': {'unknown': 1}"), "true or false", "port vm1", "flood.unknown", "1",
+	  "true" },
+	{ PORT(", 'flood': {'link_local': true}"), "not known", "port vm1", "flood.link_local",
+	  "true", "unknown, broadcast, multicast" },
+	{ PORT(", 'storm': 100"), "object", "port vm1", "storm", "100", "an object" },
+	{ PORT(", 'storm': {'all': 100}"), "not known", "port vm1", "storm.all", "100",
+	  "unknown, broadcast, multicast" },
+	NO_STORM("unknown", "0", "range"), NO_STORM("broadcast", "0", "range"),
+	NO_STORM("multicast", "0", "range"), NO_STORM("broadcast", "-1", "range"),
+	NO_STORM("broadcast", "1000000001", "range"), NO_STORM("broadcast", "1.5", "whole number"),
+	{ PORT(", 'max_addresses': 0"), "range", "port vm1", "max_addresses", "0", "1 to 1048576" },
+	{ PORT(", 'max_addresses': 1048577"), "range", "port vm1", "max_addresses", "1048577",
+	  "1 to 1048576" },
+	/* one address in VLANs of which one is the same */
+	NO_TWO("null", "null"), NO_TWO("{'access': 10}", "{'access': 10}"),
+	NO_TWO("{'access': 10}", "{'trunk': ['9-11']}"),
+	NO_TWO("{'trunk': 'all'}", "{'access': 1}"),
+	NO_TWO("{'trunk': [1, 64]}", "{'trunk': ['64-65']}"),
+	NO_TWO("{'trunk': [7], 'native': 8}", "{'access': 8}"),
+	/* static addresses in VLANs */
+	NO_STATIC("{'access': 10}", "'port': 'a', 'vlan': 11", "port a is not in VLAN 11", "11",
+		  "a VLAN of the port"),
+	NO_STATIC("{'trunk': ['10-20']}", "'port': 'a', 'vlan': 21", "port a is not in VLAN 21",
+		  "21", "a VLAN of the port"),
+	NO_STATIC("{'trunk': ['10-20']}", "'port': 'a'", "no VLAN for untagged frames", "0",
+		  "a VLAN of the port"),
+	NO_STATIC("{'access': 10}", "'port': 'b', 'vlan': 10", "port b is not in VLAN 10", "10",
+		  "a VLAN of the port"),
+	{ ADDRESSES("{" MAC1 ", 'blackhole': true, 'vlan': 4095}"), "range", "bridge.addresses[0]",
+	  "vlan", "4095", "0 to 4094" },
+	{ TWO_IN("{'access': 10}", "null", "06",
+		 "{" MAC1 ", 'port': 'a'}, {" MAC1 ", 'port': 'a', 'vlan': 10}"), "twice",
+	  "bridge.addresses[1]", "mac", "52:54:00:00:00:01", NULL },
+	{ TWO_IN("{'trunk': 'all'}", "null", "06",
+		 "{'mac': '52:54:00:00:00:05', 'blackhole': true, 'vlan': 9}"), "port a's own",
+	  "bridge.addresses[0]", "mac", "52:54:00:00:00:05", NULL },
 	/* ports: those of the type */
 	{ "{'ports': [{'name': 'vm1', 'type': 'vhost-user'}]}", "socket", "port vm1", "socket",
 	  NULL, NULL },
@@ -923,6 +1011,147 @@ static void conflicts(void **state)
 	model_free(model);
 }
 
+static bool trunk_has(const struct model *model, uint16_t first, uint16_t last)
+{
+	for (uint16_t vlan = 0; vlan < 4096; vlan++)
+		if (vlan_set_has(&model->ports[0]->settings.vlan.trunk, vlan) !=
+		    (vlan >= first && vlan <= last))
+			return false;
+	return true;
+}
+
+static void vlans(void **state)
+{
+	struct model *model = parse(PORT(""));
+	const struct vlan_settings *vlan = &model->ports[0]->settings.vlan;
+
+	(void)state;
+	assert_int_equal(vlan->mode, VLAN_TRANSPARENT);
+	assert_int_equal(vlan->native, 0);
+	model_free(model);
+	model = parse(VLAN("'access': 4094"));
+	vlan = &model->ports[0]->settings.vlan;
+	assert_int_equal(vlan->mode, VLAN_ACCESS);
+	assert_int_equal(vlan->native, 4094);
+	model_free(model);
+	model = parse(VLAN("'trunk': 'all'"));
+	vlan = &model->ports[0]->settings.vlan;
+	assert_int_equal(vlan->mode, VLAN_TRUNK);
+	assert_int_equal(vlan->native, 0);
+	assert_true(trunk_has(model, 1, 4094));
+	model_free(model);
+	/* The native VLAN is one of the trunk's, said or not. */
+	model = parse(VLAN("'trunk': ['7-9', 11, '12', '12-13'], 'native': 10,"
+			   " 'native_tagged': true"));
+	vlan = &model->ports[0]->settings.vlan;
+	assert_int_equal(vlan->native, 10);
+	assert_true(vlan->native_tagged);
+	assert_true(trunk_has(model, 7, 13));
+	model_free(model);
+}
+
+static void bridging(void **state)
+{
+	struct model *model = parse(PORT(""));
+	const struct port_settings *port = &model->ports[0]->settings;
+
+	(void)state;
+	assert_false(port->isolated);
+	assert_true(port->learning);
+	assert_false(port->link_local);
+	assert_true(port->flood.unknown && port->flood.broadcast && port->flood.multicast);
+	assert_int_equal(port->storm.unknown + port->storm.broadcast + port->storm.multicast, 0);
+	assert_int_equal(port->max_addresses, 0);
+	model_free(model);
+	model = parse(PORT(", 'isolated': true, 'learning': false, 'link_local': true,"
+			   " 'flood': {'broadcast': false}, 'max_addresses': 1048576,"
+			   " 'storm': {'unknown': 1, 'multicast': 1000000000}"));
+	port = &model->ports[0]->settings;
+	assert_true(port->isolated);
+	assert_false(port->learning);
+	assert_true(port->link_local);
+	assert_true(port->flood.unknown && !port->flood.broadcast && port->flood.multicast);
+	assert_int_equal(port->storm.unknown, 1);
+	assert_int_equal(port->storm.broadcast, 0);
+	assert_int_equal(port->storm.multicast, 1000000000);
+	assert_int_equal(port->max_addresses, 1048576);
+	model_free(model);
+}
+
+/* In VLANs that do not meet, one address may be two stations'. */
+static void one_address_in_two_vlans(void **state)
+{
+	static const char *const texts[] = {
+		TWO_IN("{'access': 10}", "{'access': 11}", "05", ""),
+		TWO_IN("null", "{'trunk': 'all'}", "05", ""),
+		TWO_IN("{'trunk': ['1-10']}", "{'trunk': ['11-4094']}", "05", ""),
+		TWO_IN("{'access': 10}", "null", "06",
+		       "{'mac': '52:54:00:00:00:05', 'port': 'b'}"),
+		TWO_IN("{'access': 10}", "{'trunk': 'all'}", "06",
+		       "{'mac': '52:54:00:00:00:05', 'port': 'b', 'vlan': 11},"
+		       "{'mac': '52:54:00:00:00:05', 'blackhole': true, 'vlan': 12}"),
+	};
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		model_free(parse(texts[i]));
+}
+
+/* ...:01 is static in the VLAN of a, wherever that is, and ...:02 in VLAN 20, behind b. */
+#define MOVING \
+	TWO_IN("{'access': 10}", "{'access': 20}", "06", \
+	       "{" MAC1 ", 'port': 'a'}, {'mac': '52:54:00:00:00:02', 'port': 'b', 'vlan': 20}," \
+	       "{" MAC1 ", 'blackhole': true, 'vlan': 30}")
+
+static int set_port(struct model *model, unsigned int index, const char *text, struct error *err)
+{
+	return model_put_port(model, patch(model->ports[index], text), err);
+}
+
+static void ports_take_addresses_along(void **state)
+{
+	struct model *model = parse(MOVING);
+	struct error err;
+
+	(void)state;
+	assert_int_equal(model_address_vlan(model, &model->addresses[0]), 10);
+	assert_int_equal(set_port(model, 0, "{'vlan': {'access': 40}}", &err), 0);
+	assert_int_equal(model_address_vlan(model, &model->addresses[0]), 40);
+	/* Back to where it was said again meanwhile. */
+	assert_refused(set_port(model, 0, "{'vlan': {'access': 30}}", &err), &err, ERROR_EXISTS,
+		       "static address", "port a", "vlan", "52:54:00:00:00:01");
+	assert_int_equal(model_address_vlan(model, &model->addresses[0]), 40);
+	/* Onto another port's own. */
+	assert_int_equal(set_port(model, 1, "{'mac': '52:54:00:00:00:01'}", &err), 0);
+	assert_refused(set_port(model, 0, "{'vlan': {'access': 20}}", &err), &err, ERROR_EXISTS,
+		       "port b's own", "bridge", "mac", "52:54:00:00:00:01");
+	/* One that stands in a VLAN by its own word is not left behind. */
+	assert_refused(set_port(model, 1, "{'vlan': {'access': 21}}", &err), &err, ERROR_CONFLICT,
+		       "not in VLAN 20", "bridge", "vlan", "20");
+	assert_refused(set_port(model, 0, "{'vlan': {'access': null, 'trunk': 'all'}}", &err), &err,
+		       ERROR_CONFLICT, "no VLAN for untagged frames", "bridge", "vlan", "0");
+	assert_int_equal(set_port(model, 1, "{'vlan': {'access': null, 'trunk': ['20-29']}}", &err),
+			 0);
+	model_free(model);
+}
+
+static void addresses_are_removed_by_vlan(void **state)
+{
+	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0, 0, 1 };
+	struct model *model = parse(MOVING), *copy = model_copy(model);
+
+	(void)state;
+	assert_int_equal(model_remove_address(model, mac, 11), 0);
+	/* Said without a VLAN, it stands in that of its port. */
+	assert_int_equal(model_remove_address(model, mac, 10), 1);
+	assert_int_equal(model_remove_address(model, mac, 10), 0);
+	assert_int_equal(model->address_count, 2);
+	assert_int_equal(model_remove_address(copy, mac, 0), 2);
+	assert_int_equal(copy->address_count, 1);
+	model_free(copy);
+	model_free(model);
+}
+
 static void bridges_differ(void **state)
 {
 	static const char *const texts[] = {
@@ -1083,6 +1312,11 @@ int main(void)
 		cmocka_unit_test(becomes_json_and_back),
 		cmocka_unit_test(copies_share_their_ports),
 		cmocka_unit_test(conflicts),
+		cmocka_unit_test(vlans),
+		cmocka_unit_test(bridging),
+		cmocka_unit_test(one_address_in_two_vlans),
+		cmocka_unit_test(ports_take_addresses_along),
+		cmocka_unit_test(addresses_are_removed_by_vlan),
 		cmocka_unit_test(bridges_differ),
 		cmocka_unit_test(many_addresses),
 		cmocka_unit_test(a_file_is_read),

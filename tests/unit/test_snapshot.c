@@ -196,6 +196,105 @@ static void guards_live_as_long_as_needed(void **state)
 	snapshot_free(second);
 }
 
+static void in_access(struct port *port, uint16_t vlan)
+{
+	port->settings.vlan = (struct vlan_settings){ .mode = VLAN_ACCESS, .native = vlan };
+}
+
+static void in_trunk(struct port *port, uint16_t native, uint16_t first, uint16_t last)
+{
+	port->settings.vlan = (struct vlan_settings){ .mode = VLAN_TRUNK, .native = native };
+	vlan_set_add(&port->settings.vlan.trunk, first, last);
+}
+
+/* The ports that are no trunks, in the order of their VLANs and then of their numbers. */
+static void flood_lists(void **state)
+{
+	static const uint16_t order[] = { 1, 6, 8, 5, 3, 0 };
+	struct port *ports[9] = { NULL };
+	const struct forward_table *table;
+	struct snapshot *snapshot;
+
+	(void)state;
+	for (uint16_t i = 0; i < 9; i++)
+		if (i != 2)
+			assert_non_null(ports[i] = memory_port_new("p", i, 1, 1, NULL));
+	in_access(ports[0], 4094);
+	in_access(ports[3], 20);
+	in_trunk(ports[4], 0, VLAN_FIRST, VLAN_LAST);
+	in_access(ports[5], 1);
+	in_trunk(ports[7], 20, 20, 30);
+	ports[6]->settings.isolated = true;
+	ports[6]->settings.flood.broadcast = false;
+	ports[8]->settings.link_local = true;
+	ports[7]->settings.flood.unknown = ports[7]->settings.flood.multicast = false;
+	snapshot = snapshot_new(ports, 9, 1, NULL);
+	assert_non_null(snapshot);
+	table = &snapshot->table;
+	for (unsigned int i = 0; i < 6; i++)
+		assert_int_equal(table->flood[i].port, order[i]);
+	assert_int_equal(table->first[0], 0);
+	for (uint16_t vlan = 1; vlan <= VLAN_COUNT; vlan++)
+		assert_int_equal(table->first[vlan], vlan <= 1 ? 3 : vlan <= 20 ? 4
+						     : vlan <= 4094 ? 5 : 6);
+	assert_int_equal(table->trunk_count, 2);
+	assert_int_equal(table->trunks[0].port, 4);
+	assert_int_equal(table->trunks[1].port, 7);
+	assert_int_equal(table->flood[0].classes, 7);
+	assert_false(table->flood[0].isolated);
+	assert_int_equal(table->flood[1].classes, 1 << FLOOD_UNKNOWN | 1 << FLOOD_MULTICAST);
+	assert_true(table->flood[1].isolated);
+	assert_int_equal(table->flood[2].classes, 15);
+	assert_int_equal(table->trunks[1].classes, 1 << FLOOD_BROADCAST);
+	snapshot_free(snapshot);
+	for (uint16_t i = 0; i < 9; i++)
+		memory_port_free(ports[i]);
+}
+
+/* Memberships are the snapshot's own: what a port is set to later is for the next one. */
+static void memberships_are_taken_over(void **state)
+{
+	struct port *ports[3];
+	struct snapshot *snapshot;
+	const struct forward_port *facts;
+
+	(void)state;
+	for (uint16_t i = 0; i < 3; i++)
+		assert_non_null(ports[i] = memory_port_new("p", i, 1, 1, NULL));
+	in_trunk(ports[0], 7, 7, 9);
+	ports[0]->settings.vlan.native_tagged = true;
+	in_access(ports[1], 10);
+	ports[1]->settings.learning = false;
+	ports[1]->settings.storm.multicast = 1;
+	in_trunk(ports[2], 0, 100, 200);
+	ports[2]->settings.link_local = ports[2]->settings.isolated = true;
+	snapshot = snapshot_new(ports, 3, 1, NULL);
+	assert_non_null(snapshot);
+	facts = snapshot->table.ports;
+	in_access(ports[0], 50);
+	in_trunk(ports[1], 0, 1, 4094);
+	in_trunk(ports[2], 0, 1, 4094);
+	for (uint16_t i = 0; i < 3; i++)
+		assert_memory_equal(&snapshot->ports[i].vlan, &facts[i].vlan,
+				    sizeof(facts[i].vlan));
+	for (uint16_t vlan = 0; vlan < 4096; vlan++) {
+		assert_int_equal(vlan_is_member(&facts[0].vlan, vlan), vlan >= 7 && vlan <= 9);
+		assert_int_equal(vlan_is_member(&facts[1].vlan, vlan), vlan == 10);
+		assert_int_equal(vlan_is_member(&facts[2].vlan, vlan), vlan >= 100 && vlan <= 200);
+	}
+	assert_int_equal(facts[0].vlan.native, 7);
+	assert_true(facts[0].vlan.native_tagged);
+	assert_int_equal(snapshot->ports[0].tags, NEEDS_TAGGED);
+	assert_int_equal(snapshot->ports[1].tags, NEEDS_UNTAGGED);
+	assert_true(facts[0].learning && !facts[1].learning);
+	assert_true(facts[2].link_local && facts[2].isolated);
+	assert_null(facts[0].storm);
+	assert_ptr_equal(facts[1].storm, ports[1]->storm);
+	snapshot_free(snapshot);
+	for (uint16_t i = 0; i < 3; i++)
+		memory_port_free(ports[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -205,6 +304,8 @@ int main(void)
 		cmocka_unit_test(queues_have_the_worker_that_is_set),
 		cmocka_unit_test(settings_are_taken_over),
 		cmocka_unit_test(guards_live_as_long_as_needed),
+		cmocka_unit_test(flood_lists),
+		cmocka_unit_test(memberships_are_taken_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

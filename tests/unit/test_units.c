@@ -200,6 +200,37 @@ static void text_is_cut_between_characters(void **state)
 	assert_string_equal(text, "a\xe2\x82\xac...");
 }
 
+static void ranges(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t first, last;
+	} good[] = {
+		{ "0", 0, 0 }, { "30", 30, 30 }, { "10-20", 10, 20 }, { "7-7", 7, 7 },
+		{ "007-0010", 7, 10 }, { "0-999999999", 0, 999999999 },
+	};
+	static const char *const bad[] = {
+		"", "-", "10-", "-20", "20-10", "10-20-30", "10--20", " 10", "10 ", "10 -20",
+		"10- 20", "+10", "0x10", "1.0", "a", "10-b", "1000000000", "1-1000000000",
+		"4294967297", "10,20", "10\n",
+	};
+	uint32_t first, last;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(range_parse(good[i].text, &first, &last), 0);
+		assert_int_equal(first, good[i].first);
+		assert_int_equal(last, good[i].last);
+	}
+	first = last = 77;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (range_parse(bad[i], &first, &last) != -EINVAL)
+			fail_msg("\"%s\" was taken", bad[i]);
+		assert_int_equal(first, 77);
+		assert_int_equal(last, 77);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +240,7 @@ int main(void)
 		cmocka_unit_test(modes),
 		cmocka_unit_test(rates),
 		cmocka_unit_test(sizes),
+		cmocka_unit_test(ranges),
 		cmocka_unit_test(text_that_fits_is_whole),
 		cmocka_unit_test(text_is_cut_between_characters),
 	};
