@@ -539,6 +539,288 @@ static void mtu_and_fragments(void **state)
 	rig_free(rig);
 }
 
+/* ---- tags ---- */
+
+enum { TO_ACCESS, TO_TRUNK, TO_NATIVE, TO_NATIVE_TAGGED, TO_KINDS };
+
+static struct vlan_set all_vlans;
+static uint32_t max_length = UINT32_MAX; /* of receivers */
+
+/* The receiver is in the VLAN, in this way. */
+static void put_in_vlan(struct rig *rig, unsigned int kind, uint16_t vlan)
+{
+	struct snapshot_port *to = &rig->snapshot->ports[0];
+
+	vlan_set_add(&all_vlans, VLAN_FIRST, VLAN_LAST);
+	to->vlan = (struct vlan_membership){ .mode = kind == TO_ACCESS ? VLAN_ACCESS : VLAN_TRUNK,
+					     .native = kind == TO_TRUNK ? 0 : vlan,
+					     .native_tagged = kind == TO_NATIVE_TAGGED,
+					     .trunk = kind == TO_ACCESS ? NULL : &all_vlans };
+	to->tags = vlan_accepts(&to->vlan);
+	to->max_length = max_length;
+}
+
+/* Moves all but the addresses by so many bytes, and with them what the sample knows of itself. */
+static void reference_move(struct sample *sample, int bytes)
+{
+	memmove(sample->bytes + 12 + (bytes > 0 ? bytes : 0),
+		sample->bytes + 12 + (bytes < 0 ? -bytes : 0),
+		sample->length - 12 - (bytes < 0 ? (uint32_t)-bytes : 0));
+	sample->length += (uint32_t)bytes;
+	sample->network += (uint32_t)bytes;
+	sample->transport += (uint32_t)bytes;
+	sample->headers += (uint32_t)bytes;
+	sample->next_header += (uint32_t)bytes;
+	if (sample->vnet.flags != 0)
+		sample->vnet.csum_start = (uint16_t)(sample->vnet.csum_start + bytes);
+}
+
+static bool is_tagged(const struct sample *sample, uint32_t at)
+{
+	return get16(sample->bytes + at) == 0x8100;
+}
+
+/* What such a receiver has to find (802.1Q-2018, 6.9 and 8.8). Returns how many tags. */
+static int reference_tag(struct sample *sample, unsigned int kind, uint16_t vlan)
+{
+	const bool tagged = is_tagged(sample, 12);
+	bool leaves_tagged = kind == TO_TRUNK || kind == TO_NATIVE_TAGGED;
+
+	if (kind == TO_NATIVE && tagged && is_tagged(sample, 16))
+		leaves_tagged = true;
+	if (leaves_tagged && !tagged)
+		reference_move(sample, 4);
+	if (!leaves_tagged && tagged)
+		reference_move(sample, -4);
+	if (leaves_tagged) {
+		packet_put16(sample->bytes + 12, 0x8100);
+		packet_put16(sample->bytes + 14,
+			     (tagged ? get16(sample->bytes + 14) & 0xf000 : 0) | vlan);
+	}
+	return (int)(sample->network - 14) / 4;
+}
+
+/* The sample comes from a trunk with a native VLAN, sometimes with a tag of priority alone. */
+static struct frame *send_in_vlan(struct rig *rig, struct entropy *entropy, unsigned int index)
+{
+	static const struct vlan_membership from = { .mode = VLAN_TRUNK, .native = 10,
+						     .trunk = &all_vlans };
+	uint8_t *bytes = samples[index].bytes;
+	struct frame *frame;
+
+	if (is_tagged(&samples[index], 12)) {
+		bytes[14] = (uint8_t)(bytes[14] | entropy_below(entropy, 16) << 4);
+		if (!is_tagged(&samples[index], 16) && entropy_chance(entropy, 2))
+			packet_put16(bytes + 14, bytes[14] << 8 & 0xf000);
+	}
+	frame = send_sample(rig, entropy, index);
+	assert_true(vlan_enter(&from, frame));
+	return frame;
+}
+
+/* One frame, and what comes of it. Returns the next index. */
+static uint32_t check_in_vlan(struct rig *rig, uint32_t index, unsigned int number,
+			      unsigned int kind, uint16_t vlan, uint8_t needs, uint8_t accepts,
+			      uint64_t dropped[2])
+{
+	const uint8_t cut = NEEDS_TSO4 | NEEDS_TSO6 | NEEDS_UFO | NEEDS_USO;
+	static struct sample known;
+	int tags;
+
+	known = samples[number];
+	if (known.length + 4 > FRAME_LENGTH_MAX && !is_tagged(&known, 12) &&
+	    (kind == TO_TRUNK || kind == TO_NATIVE_TAGGED)) {
+		dropped[0]++;
+		return index;
+	}
+	tags = reference_tag(&known, kind, vlan);
+	/* What has three tags is not looked into. */
+	if (tags > 2 && needs & ~accepts && needs & cut) {
+		dropped[1]++;
+		return index;
+	}
+	return check_arrived(rig, 0, 0, index, &known, needs, accepts);
+}
+
+/* All kinds of frames to all kinds of receivers: tags change, offsets move, checksums are right. */
+static void tags_and_offloads(void **state)
+{
+	static const uint16_t only[] = { 0 };
+	struct rig *rig = rig_new(1, 1);
+	uint64_t dropped[2] = { 0 };
+	struct entropy entropy;
+
+	(void)state;
+	entropy_init(&entropy, 20, NULL, 0);
+	for (int round = 0; round < 400; round++) {
+		unsigned int count = 1 + entropy_below(&entropy, 6), kind = (unsigned int)round % 4;
+		uint16_t vlan = round % 3 == 0 ? 10 : (uint16_t)(1 + entropy_below(&entropy, 4094));
+		uint8_t accepts = 0, needs[SAMPLES];
+		uint16_t vlans[SAMPLES];
+		uint32_t index = 0;
+
+		if (!entropy_chance(&entropy, 3))
+			accepts = (uint8_t)(NEEDS_CHECKSUM | entropy_below(&entropy, NEEDS_ALL));
+		memory_connect(rig->ports[0], only, 1, accepts);
+		put_in_vlan(rig, kind, vlan);
+		for (unsigned int i = 0; i < count; i++) {
+			const struct frame *frame;
+
+			sample_make(&entropy, &samples[i],
+				    (enum sample_kind)entropy_below(&entropy, 4));
+			if (entropy_chance(&entropy, 3))
+				memset(&samples[i].vnet, 0, sizeof(samples[i].vnet));
+			/* Forwarding gives the port only what is in its VLANs. */
+			if (is_tagged(&samples[i], 12) && kind != TO_TRUNK)
+				packet_put16(samples[i].bytes + 14, vlan);
+			frame = send_in_vlan(rig, &entropy, i);
+			needs[i] = (uint8_t)frame->needs;
+			vlans[i] = frame->vlan;
+		}
+		/* An access port is in one VLAN: the frames that are in another are left out. */
+		for (unsigned int i = 0; i < count && kind == TO_ACCESS; i++)
+			rig->worker->burst->frames[i].vlan = vlan;
+		send_samples(rig);
+		for (unsigned int i = 0; i < count; i++) {
+			/* Others than the native VLAN leave with a tag. */
+			unsigned int own = kind >= TO_NATIVE && vlans[i] != vlan ? TO_TRUNK : kind;
+
+			index = check_in_vlan(rig, index, i, own, vlans[i], needs[i], accepts,
+					      dropped);
+		}
+		assert_int_equal(memory_counts(rig->ports[0], 0).kept, index);
+		worker_notify(rig->worker);
+		memory_forget(rig->ports[0], 0);
+	}
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_TOO_LONG], dropped[0]);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_BAD_OFFLOAD], dropped[1]);
+	assert_int_equal(rig_dropped(counters_of(rig, 0).dropped), dropped[0] + dropped[1]);
+	assert_true(dropped[1] > 0);
+	rig_free(rig);
+}
+
+/* A plain frame of this length, with or without a tag of VLAN 10. */
+static void send_length(struct rig *rig, struct entropy *entropy, uint32_t length, bool tagged)
+{
+	memset(&samples[0], 0, offsetof(struct sample, bytes));
+	memset(&samples[0].vnet, 0, sizeof(samples[0].vnet));
+	packet_ethernet(samples[0].bytes, rig_mac(0), rig_mac(1), length);
+	samples[0].length = length;
+	if (tagged) {
+		packet_put16(samples[0].bytes + 12, 0x8100);
+		packet_put16(samples[0].bytes + 14, 10);
+	}
+	send_in_vlan(rig, entropy, 0);
+	send_samples(rig);
+}
+
+static void tags_and_lengths(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+	struct entropy entropy;
+
+	(void)state;
+	entropy_init(&entropy, 21, NULL, 0);
+	put_in_vlan(rig, TO_TRUNK, 10);
+	send_length(rig, &entropy, FRAME_LENGTH_MAX - 4, false);
+	assert_int_equal(memory_sent(rig->ports[0], 0, 0)->length, FRAME_LENGTH_MAX);
+	send_length(rig, &entropy, FRAME_LENGTH_MAX - 3, false);
+	send_length(rig, &entropy, FRAME_LENGTH_MAX, false);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_TOO_LONG], 2);
+	send_length(rig, &entropy, FRAME_LENGTH_MAX, true);
+	assert_int_equal(counters_of(rig, 0).packets, 2);
+	/* The shortest ones. */
+	send_length(rig, &entropy, 14, false);
+	assert_int_equal(memory_sent(rig->ports[0], 0, 2)->length, 18);
+	put_in_vlan(rig, TO_ACCESS, 10);
+	send_length(rig, &entropy, 18, true);
+	assert_int_equal(memory_sent(rig->ports[0], 0, 3)->length, 14);
+	/* The MTU is that of the packet, with a tag or without, on either side. */
+	max_length = 1514;
+	put_in_vlan(rig, TO_ACCESS, 10);
+	send_length(rig, &entropy, 1514, false);
+	send_length(rig, &entropy, 1518, true);
+	put_in_vlan(rig, TO_TRUNK, 10);
+	send_length(rig, &entropy, 1514, false);
+	send_length(rig, &entropy, 1518, true);
+	assert_int_equal(counters_of(rig, 0).packets, 8);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_MTU], 0);
+	for (unsigned int kind = 0; kind < TO_KINDS; kind++) {
+		put_in_vlan(rig, kind, 10);
+		send_length(rig, &entropy, 1515, false);
+		send_length(rig, &entropy, 1519, true);
+		assert_int_equal(counters_of(rig, 0).dropped[DROP_MTU], 2 * (kind + 1));
+	}
+	max_length = UINT32_MAX;
+	rig_free(rig);
+}
+
+/* A burst in which each frame gets a tag, as large as bursts are, for a ring with little room. */
+static void many_tags(void **state)
+{
+	struct rig *rig = rig_new(1, 1);
+	struct vlan_membership from = { .mode = VLAN_ACCESS, .native = 77 };
+
+	(void)state;
+	put_in_vlan(rig, TO_TRUNK, 0);
+	memory_set_room(rig->ports[0], 0, 50);
+	for (int i = 0; i < BURST_MAX; i++) {
+		struct frame *frame = send_marked(rig, 0, (uint8_t)('0' + i), 60);
+
+		assert_true(vlan_enter(&from, frame));
+	}
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).packets, 50);
+	assert_int_equal(counters_of(rig, 0).dropped[DROP_RING_FULL], BURST_MAX - 50);
+	for (uint32_t i = 0; i < 50; i++) {
+		const struct memory_frame *sent = memory_sent(rig->ports[0], 0, i);
+
+		assert_int_equal(sent->length, 64);
+		assert_memory_equal(sent->bytes + 12, "\x81\0\0\x4d\x88\xb5", 6);
+		assert_int_equal(sent->bytes[18], '0' + i);
+	}
+	/* One notice for all of them. */
+	assert_int_equal(rig->worker->notice_count, 1);
+	rig_free(rig);
+}
+
+/* One frame to receivers of all kinds: each gets its own, and the frame stays as it was. */
+static void flooded_to_all_kinds(void **state)
+{
+	static const uint16_t only[] = { 0 };
+	struct rig *rig = rig_new(TO_KINDS, 1);
+	struct entropy entropy;
+	struct frame *frame, before;
+
+	(void)state;
+	entropy_init(&entropy, 22, NULL, 0);
+	for (unsigned int kind = TO_KINDS; kind-- > 0;) {
+		put_in_vlan(rig, kind, 10);
+		rig->snapshot->ports[kind] = rig->snapshot->ports[0];
+		rig->snapshot->ports[kind].port = rig->ports[kind];
+		memory_connect(rig->ports[kind], only, 1, kind % 2 ? NEEDS_ALL : 0);
+	}
+	put_in_vlan(rig, TO_ACCESS, 10);
+	make_tso(&samples[0], 3);
+	frame = send_in_vlan(rig, &entropy, 0);
+	for (uint16_t i = 1; i < TO_KINDS; i++)
+		stage(rig, frame, i);
+	before = *frame;
+	egress_burst(rig->worker, rig->snapshot);
+	assert_memory_equal(frame, &before, sizeof(before));
+	for (uint16_t i = 0; i < TO_KINDS; i++) {
+		static struct sample known;
+
+		known = samples[0];
+		reference_tag(&known, i, 10);
+		check_arrived(rig, i, 0, 0, &known, (uint8_t)before.needs, i % 2 ? NEEDS_ALL : 0);
+		assert_int_equal(counters_of(rig, i).packets, i % 2 ? 1 : 3);
+	}
+	sample_release(frame);
+	burst_reset(rig->worker->burst);
+	rig_free(rig);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -555,6 +837,10 @@ int main(void)
 		cmocka_unit_test(a_burst_is_not_cut_without_end),
 		cmocka_unit_test(mtu_and_segments),
 		cmocka_unit_test(mtu_and_fragments),
+		cmocka_unit_test(tags_and_offloads),
+		cmocka_unit_test(tags_and_lengths),
+		cmocka_unit_test(many_tags),
+		cmocka_unit_test(flooded_to_all_kinds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
