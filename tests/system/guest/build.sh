@@ -59,16 +59,19 @@ done
 for program in blackout udpecho; do
     cc -std=c11 -D_GNU_SOURCE -O2 -static -o "$root/bin/$program" "$here/$program.c"
 done
-# Each module needs those before it.
-for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci \
-              failover net_failover virtio_net; do
-    echo $module >>"$root/modules/order"
+# Each module needs those before it. Some are loaded only by tests that want them.
+boot_modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci
+failover net_failover virtio_net"
+vlan_modules="llc stp garp mrp 8021q"
+for module in $boot_modules $vlan_modules; do
     find "$work/kernel" -name "$module.ko" -exec cp {} "$root/modules/" \;
     if [ ! -s "$root/modules/$module.ko" ]; then
         echo "$0: $package has no module $module" >&2
         exit 1
     fi
 done
+printf '%s\n' $boot_modules >"$root/modules/order"
+printf '%s\n' $vlan_modules >"$root/modules/vlan"
 
 (cd "$root" && find . | cpio --quiet -o -H newc) | gzip -1 >"$out/initramfs.gz.new"
 cp "$work"/kernel/boot/vmlinuz-* "$out/vmlinuz.new"
