@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The fuzzer of offload adaptation: frames as a guest may send them, honest or damaged, go through
- * vnet_check and are then cut and filled. Honest ones are compared with the reference of
- * tests/unit/offload.h; of the others must hold what no guest may break: bounds, the payload in its
- * order, checksums that are those of their own bytes.
+ * vnet_check, get another VLAN tag, and are then cut and filled. Honest ones are compared with the
+ * reference of tests/unit/offload.h; of the others must hold what no guest may break: bounds, the
+ * payload in its order, checksums that are those of their own bytes.
  */
 #include "../unit/offload.h"
+#include "bridge/vlan.h"
 #include "frame/checksum.h"
 #include "frame/segment.h"
 #include "frame/vnet.h"
@@ -15,6 +16,7 @@ struct run {
 	struct entropy *entropy;
 	struct sample sample;
 	bool honest;
+	bool retagged;
 	struct frame frame;
 	struct view views[FRAME_VIEWS_MAX];
 	uint8_t *whole;  /* the frame's bytes */
@@ -50,7 +52,7 @@ static void check_shape(const struct frame *frame)
 {
 	uint32_t total = frame->head_length;
 
-	CHECK(frame->head_length <= FRAME_HEAD_MAX && frame->view_count <= FRAME_VIEWS_MAX);
+	CHECK(frame->head_length <= FRAME_HEAD_ROOM && frame->view_count <= FRAME_VIEWS_MAX);
 	for (uint16_t i = 0; i < frame->view_count; i++) {
 		CHECK(frame->views[i].length > 0);
 		total += frame->views[i].length;
@@ -106,7 +108,12 @@ static void check_cut(struct run *run)
 	struct frame segment;
 	uint32_t count = 0;
 
-	segment_begin(&segmenter, &run->frame, buffer, run->sample.identification);
+	if (segment_begin(&segmenter, &run->frame, buffer, run->sample.identification) != 0) {
+		/* Behind three tags nobody looks. */
+		CHECK(run->retagged);
+		free(buffer);
+		return;
+	}
 	/* The checksum of a datagram that is cut into fragments is filled before. */
 	if (is_ufo)
 		reference_fill(run->whole, run->frame.length, run->frame.vnet.csum_start, 6);
@@ -161,6 +168,87 @@ static void damage(struct run *run)
 	}
 }
 
+/* The frame's bytes, and where the sample has its headers, with the tag's place made or closed. */
+static void move(struct run *run, int bytes)
+{
+	const uint32_t from = 12 + (bytes < 0 ? (uint32_t)-bytes : 0);
+	const uint32_t to = 12 + (bytes > 0 ? (uint32_t)bytes : 0), length = run->sample.length;
+	uint8_t *whole = exact(length + (uint32_t)bytes);
+	struct sample *sample = &run->sample;
+
+	memcpy(whole, run->whole, 12);
+	memcpy(whole + to, run->whole + from, length - from);
+	free(run->whole);
+	run->whole = whole;
+	sample->length = length + (uint32_t)bytes;
+	if (!run->honest || sample->length > FRAME_LENGTH_MAX)
+		return;
+	memcpy(sample->bytes, whole, sample->length);
+	sample->network += (uint32_t)bytes;
+	sample->transport += (uint32_t)bytes;
+	sample->headers += (uint32_t)bytes;
+	sample->next_header += (uint32_t)bytes;
+	sample->vnet.csum_start = (uint16_t)(sample->vnet.csum_start + bytes);
+}
+
+/* From a trunk to a receiver of any kind. False: the frame is a drop. */
+static bool retag(struct run *run)
+{
+	static struct vlan_set all;
+	static struct frame out;
+	struct vlan_membership port = { .mode = VLAN_TRUNK, .native = 10, .trunk = &all };
+	const uint32_t kind = entropy_below(run->entropy, 4);
+	const uint32_t start = run->frame.vnet.csum_start;
+	const bool partial = run->frame.vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	enum tag_change change;
+	int bytes;
+
+	vlan_set_add(&all, VLAN_FIRST, VLAN_LAST);
+	if (!vlan_enter(&port, &run->frame)) {
+		CHECK(!run->honest && run->frame.drop != DROP_NO_DESTINATION);
+		return false;
+	}
+	if (kind == 0)
+		port = (struct vlan_membership){ VLAN_ACCESS, .native = run->frame.vlan };
+	port.native = kind == 1 ? 0 : run->frame.vlan;
+	port.native_tagged = kind == 2;
+	change = vlan_leave(&port, &run->frame);
+	if (change == TAG_INSERT && run->frame.length + TAG_LENGTH > FRAME_LENGTH_MAX)
+		return false;
+	bytes = change == TAG_INSERT ? TAG_LENGTH : change == TAG_REMOVE ? -TAG_LENGTH : 0;
+	memset(&out, 0xee, sizeof(out));
+	tag_change(&run->frame, change, &out);
+	move(run, bytes);
+	if (change == TAG_REWRITE)
+		packet_put16(run->whole + 14,
+			     (get16(run->whole + 14) & 0xf000u) | run->frame.vlan);
+	if (change == TAG_INSERT)
+		packet_put16(run->whole + 14, run->frame.vlan);
+	if (change == TAG_INSERT)
+		packet_put16(run->whole + 12, ETHERTYPE_VLAN);
+	memcpy(run->sample.bytes, run->whole, run->honest ? run->sample.length : 0);
+	check_shape(&out);
+	CHECK(frame_bytes(&out, run->got) == run->frame.length + (uint32_t)bytes);
+	CHECK(memcmp(run->got, run->whole, out.length) == 0);
+	/* It is written behind all that stands before the payload, and within the frame. */
+	CHECK(!partial || out.vnet.csum_start == start + (uint32_t)bytes);
+	CHECK(!partial || out.vnet.csum_start >= 14 + (change == TAG_INSERT ? 4 : 0));
+	run->frame = out;
+	run->retagged = true;
+	return true;
+}
+
+/* What egress would have to do with it. */
+static void adapt(struct run *run)
+{
+	if (entropy_chance(run->entropy, 2) && !retag(run))
+		return;
+	if (run->frame.vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+		check_cut(run);
+	else if (run->frame.needs & NEEDS_CHECKSUM)
+		check_fill(run);
+}
+
 static void run_frame(struct entropy *entropy)
 {
 	static struct run run;
@@ -168,6 +256,7 @@ static void run_frame(struct entropy *entropy)
 
 	run.entropy = entropy;
 	run.honest = true;
+	run.retagged = false;
 	sample_make(entropy, &run.sample, (enum sample_kind)entropy_below(entropy, 4));
 	if (entropy_chance(entropy, 2))
 		damage(&run);
@@ -180,10 +269,8 @@ static void run_frame(struct entropy *entropy)
 	CHECK(frame_bytes(&run.frame, run.whole) == length);
 	if (vnet_check(&run.frame, NEEDS_ALL) != 0)
 		CHECK(!run.honest);
-	else if (run.frame.vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE)
-		check_cut(&run);
-	else if (run.frame.needs & NEEDS_CHECKSUM)
-		check_fill(&run);
+	else
+		adapt(&run);
 	sample_release(&run.frame);
 	free(run.whole);
 	free(run.got);

@@ -70,7 +70,8 @@ static void check_refusal(int rc, const struct error *err)
 {
 	CHECK(rc < 0);
 	CHECK(err->kind == ERROR_INVALID || err->kind == ERROR_EXISTS ||
-	      err->kind == ERROR_NOT_FOUND || err->kind == ERROR_LIMIT);
+	      err->kind == ERROR_NOT_FOUND || err->kind == ERROR_LIMIT ||
+	      err->kind == ERROR_CONFLICT);
 	CHECK(err->errnum == -rc);
 	CHECK(is_text(err->message));
 	CHECK(is_text(err->object) || err->kind == ERROR_LIMIT);
@@ -90,7 +91,8 @@ static void check_ports(const struct model *model)
 			const struct model_port *other = model->ports[j];
 
 			CHECK(!port->settings.mac.given || !other->settings.mac.given ||
-			      memcmp(port->settings.mac.mac, other->settings.mac.mac, 6) != 0);
+			      memcmp(port->settings.mac.mac, other->settings.mac.mac, 6) != 0 ||
+			      !vlan_meet(&port->settings.vlan, &other->settings.vlan));
 			CHECK(port->ops != other->ops ||
 			      strcmp((char *)port->config + port->ops->place,
 				     (char *)other->config + port->ops->place) != 0);

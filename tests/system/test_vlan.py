@@ -504,7 +504,8 @@ def test_guests():
     with Workdir() as directory:
         ports = [vhost_port(directory, "a", **access(10)), vhost_port(directory, "b", **trunk("10-20")),
                  vhost_port(directory, "c", **access(20))]
-        with Daemon(directory, ports) as daemon, qemu_guests(directory, "a", "b", "c", packed=["b"]) as guests:
+        with Daemon(directory, ports) as daemon, \
+                qemu_guests(directory, "a", "b", "c", packed=["b"]) as guests:
             first, second, third = guests
             add_vlan(second, 10, "10.9.0.2/24")
             before = wait_stable(lambda: daemon.counters("c")["tx_packets"], 5, "the third one is quiet")
