@@ -8,7 +8,8 @@
  *
  * With --guard LEVEL guards of the guests look at each frame.
  *
- * With --idle N the worker's loop does the visits, and N more guests say nothing.
+ * With --idle N the worker's loop does the visits, and N more guests say nothing. With --vlan both
+ * guests are in one VLAN: by access ports, or the second by a trunk, where each frame gets a tag.
  *
  * Guests are simulated between the visits with as little work as possible: buffers, descriptors and
  * available rings are written once, and only indices or flags move. The time that is printed is
@@ -48,6 +49,7 @@ struct options {
 	bool offloads; /* both guests have negotiated them all */
 	bool partial;  /* each frame has a partial checksum */
 	enum guard_level guard;
+	const char *vlan; /* the second guest's kind of port; NULL: no VLANs */
 };
 
 /*
@@ -214,6 +216,8 @@ static void ring_init(struct ring *ring, const struct options *options, uint16_t
 	ring->packed = options->packed;
 	ring->direction = direction;
 	ring->length = (uint32_t)HEADER + options->size;
+	if (direction != 0 && options->vlan != NULL)
+		ring->length += 4; /* a tag */
 	ring->stride = (uint32_t)round_up(ring->length);
 	total = desc + avail + used + (size_t)RING * ring->stride;
 	memory = aligned_alloc(64, round_up(total));
@@ -330,6 +334,17 @@ struct bench {
 	struct worker *worker;
 };
 
+static void put_in_vlan(struct port *port, bool trunk)
+{
+	struct vlan_settings *vlan = &port->settings.vlan;
+
+	/* Its guest sends no tags. */
+	*vlan = (struct vlan_settings){ .mode = trunk ? VLAN_TRUNK : VLAN_ACCESS, .native = 10,
+					.native_tagged = trunk };
+	if (trunk)
+		vlan_set_add(&vlan->trunk, VLAN_FIRST, VLAN_LAST);
+}
+
 static void bench_init(struct bench *bench, const struct options *options)
 {
 	const uint16_t count = (uint16_t)(2 + options->idle);
@@ -342,6 +357,8 @@ static void bench_init(struct bench *bench, const struct options *options)
 	for (uint16_t i = 0; i < count; i++) {
 		guest_init(&bench->guests[i], i, options);
 		bench->ports[i] = bench->guests[i].port;
+		if (options->vlan != NULL)
+			put_in_vlan(bench->ports[i], i == 1 && strcmp(options->vlan, "trunk") == 0);
 	}
 	bench->fdb = fdb_new(65536, 300);
 	bench->retire = retire_new(1);
@@ -408,6 +425,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "no-offloads", no_argument, NULL, 'n' },
 		{ "partial", no_argument, NULL, 'c' },
 		{ "guard", required_argument, NULL, 'g' },
+		{ "vlan", required_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -427,9 +445,11 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->partial = true;
 		else if (option == 'g')
 			options->guard = guard_named(optarg);
+		else if (option == 'v')
+			options->vlan = optarg;
 		else
-			fail("usage: inprocess [--frames N] [--size BYTES] [--idle N] "
-			     "[--packed] [--no-offloads | --partial] [--guard LEVEL]");
+			fail("usage: inprocess [--frames N] [--size BYTES] [--idle N] [--packed] "
+			     "[--no-offloads | --partial] [--guard LEVEL] [--vlan access|trunk]");
 	}
 	if (options->size < 60 || options->size > FRAME_LENGTH_MAX || options->frames < BURST)
 		fail("--frames is at least 32, --size 60 to 65557");
