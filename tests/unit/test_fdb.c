@@ -791,7 +791,8 @@ static void claim(struct fdb *fdb, const struct fdb_claim *claims, uint32_t coun
 
 static void claims_keep_others_out(void **state)
 {
-	struct vlan_set low = { { 0 } }, high = { { 0 } };
+	struct vlan_set low = { { 0 } }, high = { { 0 } }, all = { { 0 } };
+	struct fdb_claim wider[4];
 	/* One station on two trunks that do not meet, between two others. */
 	const struct fdb_claim claims[] = {
 		{ key_of(1, 0), 4, &low }, { key_of(2, 0), 1, &low }, { key_of(2, 0), 2, &high },
@@ -832,10 +833,15 @@ static void claims_keep_others_out(void **state)
 	assert_int_equal(fdb_learn(fdb, key_of(2, 10), 3, 0), 0);
 	claim(fdb, NULL, 0);
 	assert_int_equal(fdb_learn(fdb, key_of(1, 10), 3, 0), 0);
-	/* A claim of which only the VLANs change is another one. */
 	claim(fdb, claims, 4);
 	assert_int_equal(fdb_lookup(fdb, key_of(1, 10)), FDB_NO_PORT);
 	assert_int_equal(fdb_lookup(fdb, key_of(1, 100)), 3);
+	/* A claim of which only the VLANs change is another one. */
+	vlan_set_add(&all, 1, 4094);
+	memcpy(wider, claims, sizeof(claims));
+	wider[0].vlans = &all;
+	claim(fdb, wider, 4);
+	assert_int_equal(fdb_lookup(fdb, key_of(1, 100)), FDB_NO_PORT);
 	fdb_free(fdb);
 }
 
