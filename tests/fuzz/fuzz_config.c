@@ -128,7 +128,9 @@ static void check_model(const struct model *model)
 	struct error err;
 
 	CHECK(said != NULL);
-	CHECK(model->worker_count == 1 && model->workers[0].cpu < 1024);
+	CHECK(model->worker_count >= 1);
+	for (uint32_t i = 0; i < model->worker_count; i++)
+		CHECK(model->workers[i].cpu < 1024);
 	check_ports(model);
 	check_addresses(model);
 	CHECK(model_parse(said, DEFAULT_CPU, &again, &err) == 0);
