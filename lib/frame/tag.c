@@ -7,6 +7,7 @@
 #include "frame/parse.h"
 
 #define ADDRESSES 12
+#define REST_BLOCK 112 /* up to byte 128 of a head whose tag is inserted */
 
 static void write16(uint8_t *at, uint16_t value)
 {
@@ -49,7 +50,11 @@ void tag_change(const struct frame *frame, enum tag_change change, struct frame 
 	default:
 		break;
 	}
-	copy_short(to, from, rest);
+	/* For most heads a fixed length, for which both have the room, beats the exact one. */
+	if (rest <= REST_BLOCK)
+		memcpy(to, from, REST_BLOCK);
+	else
+		copy_short(to, from, rest);
 	if (change == TAG_REWRITE)
 		write16(to + 2, (uint16_t)((to[2] << 8 & ~TAG_VLAN) | frame->vlan));
 }

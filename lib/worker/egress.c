@@ -344,9 +344,12 @@ static void drop_all(struct worker *worker, struct port_queue *queue, enum drop 
 	count_drops(counters, reason, count);
 }
 
-/* Can the receiver take all frames as they are? A frame within the limit needs no closer look. */
-static inline bool can_go(struct frame *const *frames, uint16_t count, uint32_t accepts,
-			  uint32_t max_length)
+/*
+ * What of enum frame_needs keeps some of the frames from going as they are. All of it where one is
+ * longer than the limit: it needs a closer look.
+ */
+static inline uint32_t lacking(struct frame *const *frames, uint16_t count, uint32_t accepts,
+			       uint32_t max_length)
 {
 	uint32_t needs = 0, longest = 0;
 
@@ -355,7 +358,31 @@ static inline bool can_go(struct frame *const *frames, uint16_t count, uint32_t 
 		if (frames[i]->length > longest)
 			longest = frames[i]->length;
 	}
-	return (needs & ~accepts) == 0 && longest <= max_length;
+	return longest <= max_length ? needs & ~accepts : UINT32_MAX;
+}
+
+/* Nothing but the tags of some frames has to be changed. Returns whether anybody got any. */
+static bool retag(struct outgoing *outgoing, struct frame *const *frames, uint16_t count)
+{
+	struct frame *changed[BURST_MAX];
+	uint16_t kept = 0;
+
+	for (uint16_t i = 0; i < count; i++) {
+		struct frame *frame = frames[i], *made = &outgoing->made[kept];
+		enum tag_change change = frame->needs & ~outgoing->accepts
+						 ? vlan_leave(&outgoing->to->vlan, frame)
+						 : TAG_KEEP;
+
+		if (change == TAG_INSERT && frame->length + TAG_LENGTH > FRAME_LENGTH_MAX) {
+			count_drops(outgoing->counters, DROP_TOO_LONG, 1);
+			continue;
+		}
+		if (change != TAG_KEEP)
+			tag_change(frame, change, made);
+		changed[kept++] = change != TAG_KEEP ? made : frame;
+	}
+	return kept > 0 && send_frames(outgoing->worker, outgoing->to, outgoing->queue, changed,
+				       kept) >= 0;
 }
 
 /* All frames go to this queue of the port. */
@@ -364,17 +391,20 @@ static void transmit(struct worker *worker, const struct snapshot_port *to,
 {
 	struct tx_counters *counters = &queue->counters[worker->index].tx;
 	uint32_t accepts = __atomic_load_n(&to->port->tx_accepts, __ATOMIC_RELAXED) | to->tags;
+	const uint32_t lacks = lacking(frames, count, accepts, to->max_length);
 	bool reached;
 
 	counter_add(&counters->offered, count);
-	if (likely(can_go(frames, count, accepts, to->max_length))) {
+	if (likely(lacks == 0)) {
 		reached = send_frames(worker, to, queue, frames, count) >= 0;
 	} else {
 		worker->outgoing->to = to;
 		worker->outgoing->queue = queue;
 		worker->outgoing->counters = counters;
 		worker->outgoing->accepts = accepts;
-		reached = adapt(worker->outgoing, frames, count, to->max_length);
+		reached = (lacks & ~(uint32_t)NEEDS_TAGS) == 0
+				  ? retag(worker->outgoing, frames, count)
+				  : adapt(worker->outgoing, frames, count, to->max_length);
 	}
 	if (likely(reached))
 		worker->notices[worker->notice_count++] = (struct notice){ queue, PORT_TX };
