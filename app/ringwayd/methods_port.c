@@ -60,14 +60,26 @@ static json_t *limit_to_json(const struct limit_settings *settings, const struct
 			 (json_int_t)limiter_one_time(limiter));
 }
 
+static json_t *direction_to_json(const struct port_limits *settings, const struct limits *limits,
+				 const char *waits)
+{
+	return json_pack("{s:o, s:o, s:s}", "bandwidth",
+			 limit_to_json(&settings->bandwidth, &limits->bandwidth), "packets",
+			 limit_to_json(&settings->packets, &limits->packets), "excess",
+			 settings->excess == EXCESS_WAIT ? waits : "drop");
+}
+
 static json_t *limits_to_json(const struct port *port)
 {
-	static const char *const excess[] = { "pause", "drop" };
-	const struct port_limits *ingress = &port->settings.ingress;
+	const struct port_queue_limits *queue = &port->settings.queue;
+	json_t *egress = direction_to_json(&port->settings.egress, &port->egress, "queue");
 
-	return json_pack("{s:{s:o, s:s}}", "ingress", "bandwidth",
-			 limit_to_json(&ingress->bandwidth, &port->ingress), "excess",
-			 excess[ingress->excess]);
+	json_object_set_new(egress, "queue",
+			    json_pack("{s:I, s:I}", "bytes", (json_int_t)queue->bytes, "time",
+				      (json_int_t)queue->time));
+	return json_pack("{s:o, s:o}", "ingress",
+			 direction_to_json(&port->settings.ingress, &port->ingress, "pause"),
+			 "egress", egress);
 }
 
 /* How the port takes part in the bridge. */

@@ -84,39 +84,6 @@ static int check_mac(const void *value, struct error *err)
 	return -EINVAL;
 }
 
-static const char *const excess_names[] = { "pause", "drop", NULL };
-
-static const struct param ingress_bandwidth_params[] = {
-	{ "rate", PARAM_RATE, PARAM_AT(struct port_keys, settings.ingress.bandwidth.rate),
-	  .required = true, .min = LIMIT_BANDWIDTH_MIN, .max = LIMIT_BANDWIDTH_MAX,
-	  .help = "bits a second, of Ethernet header and payload" },
-	{ "burst", PARAM_SIZE, PARAM_AT(struct port_keys, settings.ingress.bandwidth.burst),
-	  .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
-	  .help = "bytes that may pass at once; by default the larger of 10 ms of the rate and "
-		  "64 KiB" },
-	{ "one_time_burst", PARAM_SIZE,
-	  PARAM_AT(struct port_keys, settings.ingress.bandwidth.one_time_burst),
-	  .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
-	  .help = "bytes that may pass once, before the burst is touched" },
-	{ NULL }
-};
-
-static const struct param ingress_params[] = {
-	{ "bandwidth", PARAM_OBJECT, .fields = ingress_bandwidth_params,
-	  .help = "a token bucket for bits a second" },
-	{ "packets", PARAM_LATER, .help = "a token bucket for packets a second" },
-	{ "excess", PARAM_CHOICE, PARAM_AT(struct port_keys, settings.ingress.excess),
-	  .choices = excess_names, .initial = "\"pause\"",
-	  .help = "what is over the limit: pause leaves it with the sender, drop drops it" },
-	{ NULL }
-};
-
-static const struct param limits_params[] = {
-	{ "ingress", PARAM_OBJECT, .fields = ingress_params, .help = "from the port" },
-	{ "egress", PARAM_LATER, .help = "to the port" },
-	{ NULL }
-};
-
 static const struct param common_params[] = {
 	{ "name", PARAM_STRING, PARAM_AT(struct port_keys, name), .required = true,
 	  .check = check_name, .help = "1 to 63 of A-Z a-z 0-9 _ . : -" },
@@ -137,7 +104,8 @@ static const struct param common_params[] = {
 	  .max = PORT_MTU_MAX, .initial = "65535",
 	  .help = "bytes behind the Ethernet header of a frame to the port, VLAN tags apart; a "
 		  "TAP interface gets this MTU; without it an interface's own holds" },
-	{ "limits", PARAM_OBJECT, .fields = limits_params, .help = "rates the port is held to" },
+	{ "limits", PARAM_OBJECT, .offset = offsetof(struct port_keys, limits),
+	  .fields = model_limits_params, .help = "rates the port is held to" },
 	{ "retry", PARAM_UINT, PARAM_AT(struct port_keys, settings.retry),
 	  .max = PORT_RETRY_MAX, .initial = "0",
 	  .help = "microseconds that a worker tries again when the port takes no more frames; all "
@@ -234,6 +202,7 @@ static int fill_port(struct model_port *port, struct port_keys *common, const js
 	memcpy(port->name, common->name, sizeof(port->name));
 	port->queues = common->queues;
 	port->settings = common->settings;
+	model_limits_convert(&common->limits, &port->settings);
 	port->labels = json_incref(common->labels);
 	port->workers = json_incref(common->workers);
 	port->source = json_deep_copy(source);

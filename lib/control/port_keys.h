@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "control/model_limits.h"
 #include "port/port.h"
 #include "rpc/param.h"
 
@@ -25,6 +26,7 @@ struct port_keys {
 		bool native_tagged;
 		json_t *trunk;
 	} vlan;
+	struct limits_given limits;
 	struct port_settings settings;
 };
 

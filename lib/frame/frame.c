@@ -11,7 +11,7 @@ struct burst *burst_new(void)
 	if (burst == NULL)
 		return NULL;
 	memset(burst, 0, sizeof(*burst));
-	burst->budget = BURST_UNLIMITED;
+	burst->budget = (struct charge){ BURST_UNLIMITED, BURST_UNLIMITED };
 	burst->scratch = malloc(BURST_SCRATCH);
 	if (burst->scratch == NULL) {
 		free(burst);

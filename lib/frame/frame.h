@@ -102,15 +102,21 @@ struct frame {
 	uint8_t head[FRAME_HEAD_ROOM] __attribute__((aligned(64)));
 };
 
-/* A burst's budget where there is no limit. */
+/* What limits count. */
+struct charge {
+	uint64_t bytes;
+	uint64_t packets;
+};
+
+/* A burst's budget where there is no limit: both. */
 #define BURST_UNLIMITED UINT64_MAX
 
 struct burst {
 	/*
-	 * Bytes that rx_burst may take, as vnet_charge counts them; 0: nothing. Set by the caller
+	 * What rx_burst may take, as vnet_charge counts; 0, always both: nothing. Set by the caller
 	 * where there is a limit, spent by burst_admits, otherwise BURST_UNLIMITED.
 	 */
-	uint64_t budget;
+	struct charge budget;
 	bool held;           /* set by rx_burst: frames were left behind for want of budget */
 	uint16_t count;      /* frames taken */
 	uint16_t view_count; /* used of views */
@@ -153,20 +159,23 @@ static inline void burst_reset(struct burst *burst)
 	burst->offloads = false;
 }
 
-/*
- * Takes the charge of the frame that is to be the next of the burst off the budget. False where it
- * exceeds what is left: then it must wait. A first one never does, if there is any budget at all.
- */
-static inline bool burst_admits(struct burst *burst, uint64_t charge, bool first)
+static inline uint64_t spend(uint64_t budget, uint64_t charge)
 {
-	if (charge <= burst->budget) {
-		burst->budget -= charge;
-	} else if (first && burst->budget > 0) {
-		burst->budget = 0;
-	} else {
-		burst->held = true;
+	return charge < budget ? budget - charge : 0;
+}
+
+/*
+ * Takes a frame's charge off a budget. False where it exceeds what is left of either: then nothing
+ * is taken. For a first frame it is enough that there is anything at all.
+ */
+static inline bool budget_admits(struct charge *budget, struct charge charge, bool first)
+{
+	const bool fits = charge.bytes <= budget->bytes && charge.packets <= budget->packets;
+
+	if (!fits && (!first || budget->bytes == 0 || budget->packets == 0))
 		return false;
-	}
+	budget->bytes = spend(budget->bytes, charge.bytes);
+	budget->packets = spend(budget->packets, charge.packets);
 	return true;
 }
 

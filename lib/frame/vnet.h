@@ -17,30 +17,47 @@
 #define VNET_SEGMENTS_MAX 2048
 
 /*
- * What a frame is charged by a limit, in bytes without FCS: the headers come again in each segment
- * that it stands for (of UFO's fragments only the first has the UDP header; the fragment headers of
- * IPv6 are not counted). After vnet_check.
+ * What a frame is charged by a limit: the packets that it stands for, and their bytes without FCS.
+ * The headers come again in each of them (of UFO's fragments only the first has the UDP header; the
+ * fragment headers of IPv6 are not counted). After vnet_check.
  */
-static inline uint64_t vnet_charge(const struct frame *frame)
+static inline struct charge vnet_charge(const struct frame *frame)
 {
 	const struct virtio_net_hdr *vnet = &frame->vnet;
 	const uint32_t headers = vnet->gso_type == VIRTIO_NET_HDR_GSO_UDP ? vnet->csum_start
 									  : vnet->hdr_len;
 
-	return frame->length + (frame->segments - 1ull) * headers;
+	return (struct charge){ frame->length + (frame->segments - 1ull) * headers,
+				frame->segments };
 }
 
 /*
  * At least what vnet_charge will say, from a header that is not checked yet: where vnet_check
  * refuses the segmentation, or finds none to do, there are no further segments.
  */
-static inline uint64_t vnet_charge_bound(const struct frame *frame)
+static inline struct charge vnet_charge_bound(const struct frame *frame)
 {
 	const struct virtio_net_hdr *vnet = &frame->vnet;
+	uint64_t more;
 
 	if (vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE || vnet->gso_size < VNET_GSO_SIZE_MIN)
-		return frame->length;
-	return frame->length + (uint64_t)(frame->length / vnet->gso_size) * FRAME_HEAD_MAX;
+		return (struct charge){ frame->length, 1 };
+	/* Fragments have whole units of 8 bytes. */
+	more = frame->length / (vnet->gso_size & ~7u);
+	return (struct charge){ frame->length + more * FRAME_HEAD_MAX, 1 + more };
+}
+
+/*
+ * For rx_burst: takes the charge of the frame that is to be the next of the burst off its budget,
+ * if it has one. False where the frame must wait. A first one never does, if there is any budget.
+ */
+static inline bool burst_admits(struct burst *burst, const struct frame *frame, bool first)
+{
+	if (burst->budget.bytes == BURST_UNLIMITED ||
+	    budget_admits(&burst->budget, vnet_charge_bound(frame), first))
+		return true;
+	burst->held = true;
+	return false;
 }
 
 /*

@@ -48,8 +48,8 @@
 
 /* What becomes of frames over the limit. */
 enum limit_excess {
-	EXCESS_PAUSE, /* they stay where they are, nothing is lost */
-	EXCESS_DROP,  /* they are dropped and counted */
+	EXCESS_WAIT, /* on the way in they stay where they are; on the way out they queue */
+	EXCESS_DROP, /* they are dropped and counted */
 };
 
 /* As the operator asked for it. */

@@ -199,7 +199,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	burst_reset(burst);
 	/* The kernel says what it was allowed to when it made the frame. */
 	burst->allowed = NEEDS_ALL;
-	if (burst->budget == 0) {
+	if (burst->budget.bytes == 0) {
 		burst->held = is_waiting(queue);
 		return 0;
 	}
@@ -208,8 +208,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	while (burst->count < max && own->next < own->filled) {
 		const struct frame *frame = read_slot(own, burst);
 
-		if (burst->budget != BURST_UNLIMITED &&
-		    !burst_admits(burst, vnet_charge_bound(frame), burst->count == 0))
+		if (!burst_admits(burst, frame, burst->count == 0))
 			break;
 		take_slot(own, burst, frame);
 	}

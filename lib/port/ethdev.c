@@ -224,7 +224,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	if (own->count == 0)
 		own->count = rte_eth_rx_burst(own->device->id, queue->index, own->mbufs,
 					      RTE_MIN(max, BURST_MAX));
-	if (burst->budget == 0) {
+	if (burst->budget.bytes == 0) {
 		burst->held = own->count > 0;
 		return 0;
 	}
@@ -234,8 +234,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 		const struct frame *frame = &burst->frames[burst->count];
 
 		if (!make_frame(burst, own->mbufs[burst->count]) ||
-		    (burst->budget != BURST_UNLIMITED &&
-		     !burst_admits(burst, vnet_charge_bound(frame), burst->count == 0)))
+		    !burst_admits(burst, frame, burst->count == 0))
 			break;
 		burst->view_count = (uint16_t)(burst->view_count + frame->view_count);
 		burst->count++;

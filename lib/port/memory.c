@@ -222,7 +222,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	own->counts.polled++;
 	burst_reset(burst);
 	burst->allowed = memory->config.sends;
-	if (burst->budget == 0) {
+	if (burst->budget.bytes == 0) {
 		burst->held = own->counts.waiting > 0;
 		max = 0;
 	}
@@ -230,8 +230,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	       burst->view_count + item->frame.pieces <= BURST_VIEWS) {
 		struct frame *frame = fill_frame(burst, item);
 
-		if (burst->budget != BURST_UNLIMITED &&
-		    !burst_admits(burst, vnet_charge_bound(frame), burst->count == 0))
+		if (!burst_admits(burst, frame, burst->count == 0))
 			break;
 		burst->count++;
 		STAILQ_REMOVE_HEAD(&own->waiting, next);

@@ -18,6 +18,7 @@ const char port_types[] = "vhost-user, tap, af_packet, ethdev";
 const struct port_settings port_default_settings = {
 	.enabled = true,
 	.mtu = PORT_MTU_MAX,
+	.egress = { .excess = EXCESS_DROP },
 	.learning = true,
 	.flood = { true, true, true },
 };
@@ -94,11 +95,14 @@ static void set_storm(struct port *port, enum flood_class class, uint64_t rate)
 void port_set(struct port *port, const struct port_settings *settings)
 {
 	struct guard *before = port->settings.guard;
+	const uint64_t now = limiter_now();
 
 	port->settings = *settings;
 	guard_use(port->settings.guard);
 	guard_release(before);
-	limiter_set(&port->ingress, &settings->ingress.bandwidth, LIMIT_BITS, limiter_now());
+	limits_set(&port->ingress, &settings->ingress.bandwidth, &settings->ingress.packets,
+		   now);
+	limits_set(&port->egress, &settings->egress.bandwidth, &settings->egress.packets, now);
 	set_storm(port, FLOOD_UNKNOWN, settings->storm.unknown);
 	set_storm(port, FLOOD_BROADCAST, settings->storm.broadcast);
 	set_storm(port, FLOOD_MULTICAST, settings->storm.multicast);

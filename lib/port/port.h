@@ -25,7 +25,7 @@
 #include "bridge/vlan.h"
 #include "frame/frame.h"
 #include "policy/guard.h"
-#include "policy/limiter.h"
+#include "policy/limits.h"
 #include "rpc/param.h"
 
 #define PORT_NAME_SIZE 64
@@ -87,6 +87,7 @@ struct port_host {
 /* One direction's limits. */
 struct port_limits {
 	struct limit_settings bandwidth; /* bits a second, burst in bytes */
+	struct limit_settings packets;
 	uint32_t excess;                 /* enum limit_excess */
 };
 
@@ -98,12 +99,23 @@ struct port_storm {
 	uint64_t unknown, broadcast, multicast; /* packets a second from the port; 0: any number */
 };
 
+/* What may wait of what goes to a port: bytes of memory for each worker, and ms for each frame. */
+#define EGRESS_QUEUE_MIN 65536
+#define EGRESS_QUEUE_MAX (16 << 20)
+#define EGRESS_QUEUE_TIME_MAX 10000
+
+struct port_queue_limits {
+	uint32_t bytes;
+	uint32_t time; /* ms */
+};
+
 /* What every type of port has and may change while it runs. */
 struct port_settings {
 	bool enabled;          /* false: rings are kept, frames dropped as `disabled` */
 	struct param_mac mac;  /* the address that lives behind the port */
 	uint32_t mtu;          /* PORT_MTU_MIN to PORT_MTU_MAX, enforced towards the port */
-	struct port_limits ingress;
+	struct port_limits ingress, egress;
+	struct port_queue_limits queue; /* egress: where its excess waits */
 	uint32_t retry;        /* us that a burst may wait for room: worker/egress.h */
 	struct guard *guard;   /* of what comes from the port; NULL: none; a port uses its own */
 	struct vlan_settings vlan;
@@ -205,11 +217,11 @@ struct port_ops {
 	/* ---- the worker that the queue's rx side belongs to ---- */
 
 	/*
-	 * Fills the burst with up to max frames, as far as burst->budget admits them (burst_admits,
-	 * vnet_charge_bound), and sets burst->allowed, and burst->held where the budget left frames
-	 * behind. Each frame has its vnet
-	 * header set by frame_set_vnet, head, views and lengths, is a drop (DROP_NO_DESTINATION,
-	 * or a reason of its own), needs nothing and is one segment. Returns burst->count.
+	 * Fills the burst with up to max frames, as far as burst->budget admits them
+	 * (burst_admits), and sets burst->allowed, and burst->held where the budget left frames
+	 * behind. Each frame has its vnet header set by frame_set_vnet, head, views and lengths, is
+	 * a drop (DROP_NO_DESTINATION, or a reason of its own), needs nothing and is one segment.
+	 * Returns burst->count.
 	 */
 	uint16_t (*rx_burst)(struct port_queue *queue, struct burst *burst, uint16_t max);
 
@@ -283,7 +295,7 @@ struct port_queue {
 	/* w: the worker of the rx side */
 	_Alignas(64)
 	uint64_t held_since; /* by the limiter, counted up to then: frames wait; 0: none do */
-	uint32_t typical;    /* what a frame of the last burst was charged */
+	struct charge typical; /* of a frame of the last burst that was limited */
 	uint32_t empty;      /* visits in a row that found nothing */
 	uint64_t visited;    /* of an idle queue: when it was visited last, TSC */
 	struct port_queue *next_idle;
@@ -313,7 +325,7 @@ struct port {
 	uint16_t tx_ready; /* tx queues that frames are spread over; 0: not connected */
 	uint16_t tx_map[PORT_QUEUES_MAX];
 
-	struct limiter ingress; /* of bandwidth; w: as policy/limiter.h says */
+	struct limits ingress, egress; /* w: as policy/limits.h says */
 	struct limiter storm[STORM_CLASSES]; /* of packets, by enum flood_class */
 
 	struct port_queue queues[];

@@ -140,7 +140,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 	burst_reset(burst);
 	/* The kernel says what it was allowed to when it made the frame, and may vouch for it. */
 	burst->allowed = NEEDS_ALL;
-	if (burst->budget == 0) {
+	if (burst->budget.bytes == 0) {
 		burst->held = pending->waits || readable(own->fd);
 		return 0;
 	}
@@ -150,8 +150,7 @@ static uint16_t rx_burst(struct port_queue *queue, struct burst *burst, uint16_t
 
 		if (frame == NULL)
 			break;
-		if (burst->budget != BURST_UNLIMITED &&
-		    !burst_admits(burst, vnet_charge_bound(frame), burst->count == 0)) {
+		if (!burst_admits(burst, frame, burst->count == 0)) {
 			if (!pending->waits)
 				keep_frame(pending, frame);
 			break;

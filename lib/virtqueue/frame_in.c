@@ -164,7 +164,7 @@ take_limited(struct virtqueue *vq, struct burst *burst, const struct arrival *ar
 				break;
 			fill_frame_slowly(vq, burst, frame, &arrivals[taken]);
 		}
-		if (limited && !burst_admits(burst, vnet_charge_bound(frame), taken == 0))
+		if (limited && !burst_admits(burst, frame, taken == 0))
 			break;
 	}
 	return taken;
@@ -175,7 +175,7 @@ uint16_t take_frames(struct virtqueue *vq, struct burst *burst, const struct arr
 {
 	uint16_t taken;
 
-	if (likely(burst->budget == BURST_UNLIMITED))
+	if (likely(burst->budget.bytes == BURST_UNLIMITED))
 		taken = take_limited(vq, burst, arrivals, count, false);
 	else
 		taken = take_limited(vq, burst, arrivals, count, true);

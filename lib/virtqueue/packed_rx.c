@@ -120,7 +120,7 @@ uint16_t packed_rx_burst(struct virtqueue *vq, struct burst *burst, uint16_t max
 	note_waiting(vq, count);
 	if (count == 0)
 		return 0;
-	if (unlikely(burst->budget == 0)) {
+	if (unlikely(burst->budget.bytes == 0)) {
 		burst->held = true;
 		return 0;
 	}

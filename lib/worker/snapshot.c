@@ -71,7 +71,7 @@ static struct snapshot_port view_of(struct port *port, const struct vlan_members
 		.tags = vlan_accepts(vlan),
 		.vlan = *vlan,
 		.enabled = settings->enabled,
-		.paused_by_limit = settings->ingress.excess == EXCESS_PAUSE,
+		.pauses = settings->ingress.excess == EXCESS_WAIT,
 	};
 }
 

@@ -34,7 +34,7 @@ struct snapshot_port {
 	uint16_t tags;        /* vlan_accepts of its membership */
 	struct vlan_membership vlan;
 	bool enabled;
-	bool paused_by_limit; /* ingress: what is over the limit waits (EXCESS_PAUSE) */
+	bool pauses;          /* what is over the limit on the way in waits */
 };
 
 struct snapshot {

@@ -18,6 +18,7 @@
 #include "frame/vnet.h"
 #include "port/tx_lock.h"
 #include "worker/egress.h"
+#include "worker/ingress.h"
 #include "worker/sleep.h"
 #include "worker/watchdog.h"
 
@@ -169,125 +170,15 @@ static inline uint16_t receive(struct worker *worker, struct port_queue *queue, 
 	return count;
 }
 
-/* ---- limits on the way in ---- */
-
-/* Has the queue's port a limit, or had it one that held frames back at the last visit? */
-static inline bool is_limited(const struct port_queue *queue)
+/* As many as the port's limits let in. */
+static __rte_noinline uint16_t receive_limited(struct worker *worker, struct port_queue *queue,
+					       const struct outlook *outlook, bool pauses)
 {
-	return limiter_is_on(&queue->port->ingress) || queue->held_since != 0;
-}
+	struct ingress_visit visit;
+	uint16_t max = ingress_begin(worker, queue, pauses, &visit);
+	uint16_t count = receive(worker, queue, max, outlook);
 
-static uint64_t charge_all(const struct burst *burst, uint16_t count)
-{
-	uint64_t charge = 0;
-
-	for (uint16_t i = 0; i < count; i++)
-		charge += vnet_charge(&burst->frames[i]);
-	return charge;
-}
-
-/* Drops what the budget does not admit. Returns what the others are charged. */
-static uint64_t drop_excess(struct burst *burst, uint16_t count, struct rx_counters *counters)
-{
-	uint64_t used = 0, dropped = 0;
-
-	for (uint16_t i = 0; i < count; i++) {
-		struct frame *frame = &burst->frames[i];
-		uint64_t charge = vnet_charge(frame);
-
-		if (burst_admits(burst, charge, used == 0)) {
-			used += charge;
-		} else if (frame->drop == DROP_NO_DESTINATION) {
-			frame_drop(frame, DROP_LIMIT);
-			dropped += frame->length;
-		}
-	}
-	counter_add(&counters->limited_bytes, dropped);
-	return used;
-}
-
-/*
- * Enough for a full burst of frames like the last ones, but not all that there is: others may poll
- * another queue of the port, or look at the bucket.
- */
-static uint64_t tokens_wanted(const struct port_queue *queue)
-{
-	return (uint64_t)BURST_MAX * (queue->typical > 0 ? queue->typical : FRAME_LENGTH_MAX);
-}
-
-/*
- * Frames that the budget has room for if they are like those of the last burst, the one that passes
- * on the rest of it, and one to see that others wait.
- */
-static uint16_t frames_within(const struct port_queue *queue, uint64_t budget)
-{
-	uint64_t frames = budget / (queue->typical > 0 ? queue->typical : 1);
-
-	return frames + 2 < BURST_MAX ? (uint16_t)(frames + 2) : BURST_MAX;
-}
-
-/* Keeps account of frames that wait for the limiter, and notes when they may go on. */
-static void account_held(struct worker *worker, struct port_queue *queue, bool held, bool begins,
-			 uint64_t now)
-{
-	struct rx_counters *counters = &queue->counters[worker->index].rx;
-	uint64_t wait;
-
-	if (queue->held_since != 0)
-		counter_add(&counters->throttled_ns, now - queue->held_since);
-	queue->held_since = held ? now : 0;
-	if (!held)
-		return;
-	if (begins)
-		counter_add(&counters->throttled, 1);
-	wait = limiter_wait(&queue->port->ingress, now);
-	if (wait < worker->wait)
-		worker->wait = wait;
-}
-
-/* Takes no more than the limiter grants. */
-static uint16_t receive_paused(struct worker *worker, struct port_queue *queue,
-			       const struct outlook *outlook)
-{
-	const bool begins = queue->held_since == 0;
-	struct limiter *limiter = &queue->port->ingress;
-	struct burst *burst = worker->burst;
-	const uint64_t now = limiter_now(), wanted = tokens_wanted(queue);
-	struct limit_grant grant = limiter_take(limiter, now, wanted);
-	uint64_t used;
-	uint16_t count;
-
-	burst->held = false;
-	burst->budget = grant.tokens;
-	count = receive(worker, queue, frames_within(queue, grant.tokens), outlook);
-	burst->budget = BURST_UNLIMITED;
-	used = charge_all(burst, count);
-	limiter_settle(limiter, grant, used);
-	if (count > 0)
-		queue->typical = (uint32_t)(used / count);
-	/* Frames that are longer than was expected wait for the next visit, not for the limiter. */
-	account_held(worker, queue, burst->held && grant.tokens < wanted, begins || count > 0, now);
-	return count;
-}
-
-/* Takes all frames, and drops those that the limiter does not grant. */
-static uint16_t receive_dropping(struct worker *worker, struct port_queue *queue,
-				 const struct outlook *outlook)
-{
-	struct limiter *limiter = &queue->port->ingress;
-	struct burst *burst = worker->burst;
-	const uint64_t now = limiter_now();
-	const uint16_t count = receive(worker, queue, BURST_MAX, outlook);
-	struct limit_grant grant;
-
-	account_held(worker, queue, false, false, now);
-	if (count == 0)
-		return 0;
-	grant = limiter_take(limiter, now, charge_all(burst, count));
-	burst->budget = grant.tokens;
-	limiter_settle(limiter, grant,
-		       drop_excess(burst, count, &queue->counters[worker->index].rx));
-	burst->budget = BURST_UNLIMITED;
+	ingress_end(worker, queue, &visit, count);
 	return count;
 }
 
@@ -298,12 +189,10 @@ static inline uint16_t visit(struct worker *worker, const struct snapshot *snaps
 	struct burst *burst = worker->burst;
 	uint16_t count;
 
-	if (likely(!is_limited(queue)))
+	if (likely(!ingress_is_limited(queue)))
 		count = receive(worker, queue, BURST_MAX, outlook);
-	else if (snapshot->ports[from].paused_by_limit)
-		count = receive_paused(worker, queue, outlook);
 	else
-		count = receive_dropping(worker, queue, outlook);
+		count = receive_limited(worker, queue, outlook, snapshot->ports[from].pauses);
 	if (count == 0)
 		return 0;
 	worker->forward.table = &snapshot->table;

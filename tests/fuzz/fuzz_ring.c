@@ -253,10 +253,15 @@ static bool receive(struct scenario *scenario)
 	if (entropy_chance(scenario->entropy, 4))
 		virtqueue_rx_expect(&guest->vq, entropy_chance(scenario->entropy, 2));
 	burst->held = false;
-	burst->budget = BURST_UNLIMITED;
-	if (entropy_chance(scenario->entropy, 4))
-		burst->budget = entropy_below(scenario->entropy, 4096) *
-				entropy_below(scenario->entropy, 32);
+	burst->budget = (struct charge){ BURST_UNLIMITED, BURST_UNLIMITED };
+	if (entropy_chance(scenario->entropy, 4)) {
+		burst->budget.bytes = entropy_below(scenario->entropy, 4096) *
+				      entropy_below(scenario->entropy, 32);
+		/* None of one is none of the other. */
+		burst->budget.packets = burst->budget.bytes % 64;
+		if (burst->budget.packets == 0)
+			burst->budget.bytes = 0;
+	}
 	if (scenario->foretold) {
 		model_foretell_rx(scenario->sender.model, scenario->max, burst->budget);
 		/* So far nothing is to come here. */

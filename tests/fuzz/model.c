@@ -318,37 +318,44 @@ static enum drop make_frame(struct model *model, struct chain *chain, uint32_t *
 }
 
 /* What a limit charges before the header is checked: each segment may bring 256 bytes again. */
-static uint64_t charge_of(const struct guest *guest, enum drop drop, uint32_t total)
+static struct charge charge_of(const struct guest *guest, enum drop drop, uint32_t total)
 {
 	struct virtio_net_hdr vnet;
-	uint64_t length = total - guest->header;
+	struct charge charge = { total - guest->header, 1 };
 
 	if (drop != DROP_NO_DESTINATION)
-		return 0;
+		return (struct charge){ 0, 1 };
 	memcpy(&vnet, expected_bytes, sizeof(vnet));
-	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE && vnet.gso_size >= VNET_GSO_SIZE_MIN)
-		length += length / vnet.gso_size * FRAME_HEAD_MAX;
-	return length;
+	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE && vnet.gso_size >= VNET_GSO_SIZE_MIN) {
+		charge.packets += charge.bytes / (vnet.gso_size / 8u * 8u);
+		charge.bytes += (charge.packets - 1) * FRAME_HEAD_MAX;
+	}
+	return charge;
 }
 
 /* Is there enough left for the next frame? The first one may exceed it. */
-static bool admits(struct model *model, uint64_t charge)
+static bool admits(struct model *model, struct charge charge)
 {
-	if (model->budget == BURST_UNLIMITED)
+	struct charge *budget = &model->budget;
+
+	if (budget->bytes == BURST_UNLIMITED)
 		return true;
-	model->held = charge > model->budget && model->count > 1;
-	if (!model->held)
-		model->budget -= charge < model->budget ? charge : model->budget;
-	return !model->held;
+	model->held = model->count > 1 &&
+		      (charge.bytes > budget->bytes || charge.packets > budget->packets);
+	if (model->held)
+		return false;
+	budget->bytes -= charge.bytes < budget->bytes ? charge.bytes : budget->bytes;
+	budget->packets -= charge.packets < budget->packets ? charge.packets : budget->packets;
+	return true;
 }
 
-void model_foretell_rx(struct model *model, uint16_t max, uint64_t budget)
+void model_foretell_rx(struct model *model, uint16_t max, struct charge budget)
 {
 	begin(model);
 	model->max = max;
 	model->budget = budget;
 	model->held = false;
-	if (budget == 0) {
+	if (budget.bytes == 0) {
 		/* Something that stops the ring may be seen, or only that there is something. */
 		model->held = add_chain(model) == NEXT_CHAIN;
 		model->unsure = model->stops;
@@ -419,7 +426,8 @@ void model_check_rx(struct model *model, const struct burst *burst)
 	/* Of two reasons to end either may be seen first. */
 	CHECK(burst->held == model->held || (full && !burst->held));
 	if (burst->count == model->count) {
-		CHECK(model->budget == burst->budget);
+		CHECK(model->budget.bytes == burst->budget.bytes &&
+		      model->budget.packets == burst->budget.packets);
 		/* Whether it is seen already is open, where the limit lets nobody look on. */
 		if (!model->held)
 			CHECK((guest->vq.fault != VIRTQUEUE_OK) ==

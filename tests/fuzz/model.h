@@ -42,7 +42,7 @@ struct model {
 
 	/* rx */
 	uint16_t max;
-	uint64_t budget;   /* what is left of it */
+	struct charge budget; /* what is left of it */
 	bool held;
 
 	struct tx_outcome outcome; /* tx */
@@ -56,7 +56,7 @@ struct model *model_new(struct guest *guest);
 void model_free(struct model *model);
 
 /* Foretells a burst. The guest's shadow becomes what its memory should be afterwards. */
-void model_foretell_rx(struct model *model, uint16_t max, uint64_t budget);
+void model_foretell_rx(struct model *model, uint16_t max, struct charge budget);
 void model_foretell_tx(struct model *model, struct frame *const *frames, uint16_t count);
 
 /* Checks what virtqueue_rx_burst took: every frame, byte by byte. Before the release. */

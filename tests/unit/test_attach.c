@@ -164,7 +164,7 @@ static void *run_worker(void *argument)
 	struct frame *frames[BURST_MAX];
 	uint32_t rounds = 0;
 
-	burst->budget = BURST_UNLIMITED;
+	burst->budget = (struct charge){ BURST_UNLIMITED, BURST_UNLIMITED };
 	retire_online(stage->retire, 0);
 	while (!__atomic_load_n(&stage->stop, __ATOMIC_RELAXED)) {
 		struct virtqueue *from = __atomic_load_n(&stage->rings[0].attached,

@@ -153,7 +153,7 @@ static void settings(void **state)
 	assert_int_equal(b->ingress.bandwidth.rate, 64000);
 	assert_int_equal(b->ingress.bandwidth.burst, 1);
 	assert_int_equal(b->ingress.bandwidth.one_time_burst, 0);
-	assert_int_equal(b->ingress.excess, EXCESS_PAUSE);
+	assert_int_equal(b->ingress.excess, EXCESS_WAIT);
 	assert_int_equal(model->ports[2]->settings.ingress.bandwidth.rate, 1000000000000);
 	assert_int_equal(model->ports[2]->settings.ingress.bandwidth.burst, 1ll << 32);
 	assert_int_equal(model->address_count, 3);
@@ -161,6 +161,34 @@ static void settings(void **state)
 	assert_string_equal(model->addresses[1].port, "");
 	assert_string_equal(model->addresses[2].port, "a");
 	assert_int_equal(model->addresses[2].mac[5], 3);
+	model_free(model);
+}
+
+static void limits_have_two_forms(void **state)
+{
+	struct model *model = parse(
+		"{'ports': [{'name': 'a', 'type': 'vhost-user', 'socket': '/run/a', 'limits': {"
+		"  'ingress': {'bandwidth': {'size': 125000, 'refill_time': 1,"
+		"    'one_time_burst': '1MiB'}, 'packets': {'rate': 1, 'burst': 7}},"
+		"  'egress': {'bandwidth': {'rate': '1G'}, 'packets': {'size': '1k',"
+		"    'refill_time': 3}, 'excess': 'queue', 'queue': {'bytes': '64KiB'}}}}]}");
+	const struct port_settings *settings = &model->ports[0]->settings;
+
+	(void)state;
+	assert_int_equal(settings->ingress.bandwidth.rate, 1000000000);
+	assert_int_equal(settings->ingress.bandwidth.burst, 125000);
+	assert_int_equal(settings->ingress.bandwidth.one_time_burst, 1 << 20);
+	assert_int_equal(settings->ingress.packets.rate, 1);
+	assert_int_equal(settings->ingress.packets.burst, 7);
+	assert_int_equal(settings->ingress.packets.one_time_burst, 0);
+	assert_int_equal(settings->ingress.excess, EXCESS_WAIT);
+	assert_int_equal(settings->egress.bandwidth.rate, 1000000000);
+	assert_int_equal(settings->egress.bandwidth.burst, 0);
+	assert_int_equal(settings->egress.packets.rate, 333333);
+	assert_int_equal(settings->egress.packets.burst, 1000);
+	assert_int_equal(settings->egress.excess, EXCESS_WAIT);
+	assert_int_equal(settings->queue.bytes, 65536);
+	assert_int_equal(settings->queue.time, 50);
 	model_free(model);
 }
 
@@ -195,7 +223,13 @@ static void null_is_the_default(void **state)
 		assert_null(port->labels);
 		assert_null(port->settings.guard);
 		assert_int_equal(port->settings.ingress.bandwidth.rate, 0);
-		assert_int_equal(port->settings.ingress.excess, EXCESS_PAUSE);
+		assert_int_equal(port->settings.ingress.excess, EXCESS_WAIT);
+		assert_int_equal(port->settings.ingress.packets.rate, 0);
+		assert_int_equal(port->settings.egress.bandwidth.rate, 0);
+		assert_int_equal(port->settings.egress.packets.rate, 0);
+		assert_int_equal(port->settings.egress.excess, EXCESS_DROP);
+		assert_int_equal(port->settings.queue.bytes, 1 << 20);
+		assert_int_equal(port->settings.queue.time, 50);
 		model_free(model);
 	}
 	model_free(parse(PORT(", 'limits': {'ingress': {'bandwidth': {'rate': '1M', 'burst': null,"
@@ -245,6 +279,12 @@ struct refusal {
 	const char *accepted; /* part of it; NULL: nothing to say */
 };
 
+#define NO_BUCKET(rows, says, key, accepted)                                                       \
+	{ BANDWIDTH(rows), says, "port vm1", "limits.ingress.bandwidth." key, NULL, accepted }
+#define NO_PACKETS(rows, says, key, accepted)                                                      \
+	{ PORT(", 'limits': {'ingress': {'packets': {" rows "}}}"), says, "port vm1",              \
+	  "limits.ingress.packets." key, NULL, accepted }
+#define EGRESS(rows) PORT(", 'limits': {'egress': {" rows "}}")
 #define BANDWIDTH(rows) PORT(", 'limits': {'ingress': {'bandwidth': {" rows "}}}")
 #define RATE(value) BANDWIDTH("'rate': " value)
 #define NO_RATE(value, says) \
@@ -453,8 +493,41 @@ static const struct refusal refusals[] = {
 	NO_BURST("burst", "1.5", "size"), NO_BURST("burst", "'1Mbit'", "size"),
 	NO_BURST("burst", "'1.5'", "size"), NO_BURST("one_time_burst", "0", "use null for none"),
 	NO_BURST("one_time_burst", "'x'", "size"),
-	{ PORT(", 'limits': {'ingress': {'packets': {'rate': 1}}}"), "not in this version",
-	  "port vm1", "limits.ingress.packets", NULL, NULL },
+	NO_BUCKET("'size': 1", "missing", "refill_time", NULL),
+	NO_BUCKET("'refill_time': 1", "missing", "size", NULL),
+	NO_BUCKET("'one_time_burst': 1", "missing", "rate", "rate and burst, or size and refill"),
+	NO_BUCKET("'size': 1, 'refill_time': 1, 'rate': 64000", "does not go with", "size",
+		  "rate and burst, or size and refill_time"),
+	NO_BUCKET("'size': 1, 'burst': 1", "does not go with", "size", "rate and burst, or"),
+	NO_BUCKET("'refill_time': 1, 'rate': '1M'", "does not go with", "refill_time", "rate and"),
+	NO_BUCKET("'size': 0, 'refill_time': 1", "use null for none", "size", "1 to 4294967296"),
+	NO_BUCKET("'size': 1, 'refill_time': 0", "range", "refill_time", "1 to 4294967295"),
+	NO_BUCKET("'size': 1, 'refill_time': 1.5", "whole number", "refill_time", "1 to"),
+	NO_BUCKET("'size': 799, 'refill_time': 100", "rate that is out of range", "refill_time",
+		  "64000 to 1000000000000 bits a second"),
+	NO_BUCKET("'size': 4294967296, 'refill_time': 34", "rate that is out of range",
+		  "refill_time", "64000 to 1000000000000 bits"),
+	NO_PACKETS("'rate': 0", "use null for none", "rate", "1 to 1000000000"),
+	NO_PACKETS("'rate': '1.5G'", "range", "rate", "1 to 1000000000"),
+	NO_PACKETS("'size': 1, 'refill_time': 2001", "rate that is out of range", "refill_time",
+		   "1 to 1000000000 packets a second"),
+	NO_PACKETS("'size': 4000001, 'refill_time': 1", "rate that is out of range",
+		   "refill_time", "packets"),
+	{ EGRESS("'excess': 'pause'"), "none of the choices", "port vm1", "limits.egress.excess",
+	  "'pause'", "queue, drop" },
+	{ EGRESS("'bandwidth': {'rate': 1}"), "range", "port vm1", "limits.egress.bandwidth.rate",
+	  "1", "64000 to" },
+	{ EGRESS("'bandwidth': {'size': 1}"), "missing", "port vm1",
+	  "limits.egress.bandwidth.refill_time", NULL, NULL },
+	{ EGRESS("'queue': 1"), "object", "port vm1", "limits.egress.queue", "1", "an object" },
+	{ EGRESS("'queue': {'bytes': 65535}"), "range", "port vm1", "limits.egress.queue.bytes",
+	  "65535", "65536 to 16777216" },
+	{ EGRESS("'queue': {'bytes': '17MiB'}"), "range", "port vm1", "limits.egress.queue.bytes",
+	  "'17MiB'", "65536 to 16777216" },
+	{ EGRESS("'queue': {'time': 0}"), "range", "port vm1", "limits.egress.queue.time", "0",
+	  "1 to 10000" },
+	{ EGRESS("'queue': {'time': 10001}"), "range", "port vm1", "limits.egress.queue.time",
+	  "10001", "1 to 10000" },
 	{ PORT(", 'guard': 'on'"), "none of the choices", "port vm1", "guard", "'on'",
 	  "off, mac, arp, ip" },
 	{ PORT(", 'guard': true"), "none of the choices", "port vm1", "guard", "true",
@@ -1298,6 +1371,7 @@ int main(void)
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(values),
 		cmocka_unit_test(settings),
+		cmocka_unit_test(limits_have_two_forms),
 		cmocka_unit_test(null_is_the_default),
 		cmocka_unit_test(guards),
 		cmocka_unit_test(the_memory_port_is_no_type),

@@ -645,9 +645,9 @@ static uint16_t take_within(struct driver *driver, uint64_t budget)
 	uint16_t count;
 
 	driver->burst->held = false;
-	driver->burst->budget = budget;
+	driver->burst->budget = (struct charge){ budget, BURST_UNLIMITED };
 	count = driver_take(driver);
-	driver->burst->budget = BURST_UNLIMITED;
+	driver->burst->budget.bytes = BURST_UNLIMITED;
 	if (count > 0)
 		virtqueue_rx_release(&driver->vq);
 	return count;

@@ -404,7 +404,7 @@ static void limiters_wake(void **state)
 	(void)state;
 	settings.ingress.bandwidth.rate = 16000;
 	settings.ingress.bandwidth.burst = 1;
-	settings.ingress.excess = EXCESS_PAUSE;
+	settings.ingress.excess = EXCESS_WAIT;
 	port_set(rig->ports[0], &settings);
 	republish(rig);
 	for (int i = 0; i < 3; i++)

@@ -153,11 +153,11 @@ static void settings_are_taken_over(void **state)
 	ports[0]->settings.enabled = false;
 	assert_true(snapshot->table.ports[0].enabled);
 	assert_true(snapshot->ports[0].enabled);
-	assert_true(snapshot->ports[0].paused_by_limit);
+	assert_true(snapshot->ports[0].pauses);
 	assert_int_equal(snapshot->ports[0].max_length, ETHERNET_HEADER + PORT_MTU_MAX);
 	assert_false(snapshot->table.ports[1].enabled);
 	assert_false(snapshot->ports[1].enabled);
-	assert_false(snapshot->ports[1].paused_by_limit);
+	assert_false(snapshot->ports[1].pauses);
 	assert_int_equal(snapshot->ports[1].max_length, ETHERNET_HEADER + 1500);
 	snapshot_free(snapshot);
 	memory_port_free(ports[0]);

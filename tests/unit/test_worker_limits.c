@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * worker/worker.c: the ingress limit of a port, and ports that are switched off, over memory ports.
- * The time is real: where a test counts, the rate is so low and the frames are so long that nothing
+ * worker/ingress.c: the ingress limits of a port, and ports that are switched off, over memory
+ * ports. The time is real: where a test counts, the rate is so low and the frames are so long that nothing
  * to speak of is earned while it runs.
  */
 #include "worker/worker.h"
@@ -64,7 +64,8 @@ static uint16_t visit(struct rig *rig)
 	rig_check_ledgers(rig);
 	assert_int_equal(memory_counts(rig->ports[0], 0).unreleased, 0);
 	/* Whoever comes next finds the burst without a budget. */
-	assert_true(rig->worker->burst->budget == BURST_UNLIMITED);
+	assert_true(rig->worker->burst->budget.bytes == BURST_UNLIMITED &&
+		    rig->worker->burst->budget.packets == BURST_UNLIMITED);
 	return count;
 }
 
@@ -84,7 +85,7 @@ static void inject(struct rig *rig, uint32_t length, int count)
 
 static int64_t tokens(struct rig *rig)
 {
-	return limiter_tokens(&rig->ports[0]->ingress, limiter_now());
+	return limiter_tokens(&rig->ports[0]->ingress.bandwidth, limiter_now());
 }
 
 static void expect_tokens(struct rig *rig, int64_t expected)
@@ -96,7 +97,7 @@ static void expect_tokens(struct rig *rig, int64_t expected)
 
 static void stops_before_the_frame_that_exceeds(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 2 * LONG + LONG / 2, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 2 * LONG + LONG / 2, EXCESS_WAIT);
 
 	(void)state;
 	inject(rig, LONG, 6);
@@ -121,7 +122,7 @@ static void stops_before_the_frame_that_exceeds(void **state)
 
 static void a_long_frame_passes_a_small_bucket(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_WAIT);
 
 	(void)state;
 	inject(rig, ETHERNET_HEADER + PORT_MTU_MAX, 2);
@@ -134,7 +135,7 @@ static void a_long_frame_passes_a_small_bucket(void **state)
 
 static void nothing_waits_nothing_is_counted(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 2 * LONG, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 2 * LONG, EXCESS_WAIT);
 
 	(void)state;
 	for (int i = 0; i < 100; i++)
@@ -146,7 +147,7 @@ static void nothing_waits_nothing_is_counted(void **state)
 	/* In debt, too. */
 	inject(rig, LONG, 1);
 	assert_int_equal(visit(rig), 1);
-	limiter_settle(&rig->ports[0]->ingress, (struct limit_grant){ 0 }, LONG);
+	limiter_settle(&rig->ports[0]->ingress.bandwidth, (struct limit_grant){ 0 }, LONG);
 	assert_int_equal(visit(rig), 0);
 	assert_int_equal(counters_of(rig).throttled, 0);
 	assert_int_equal(counters_of(rig).throttled_ns, 0);
@@ -162,13 +163,13 @@ static void nothing_waits_nothing_is_counted(void **state)
 /* A long queue and room for little: frames that must wait are not even looked at. */
 static void bursts_are_as_long_as_the_budget(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 10 * LONG, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 10 * LONG, EXCESS_WAIT);
 	struct port_queue *queue = &rig->ports[0]->queues[0];
 
 	(void)state;
 	inject(rig, LONG, 1);
 	assert_int_equal(visit(rig), 1);
-	assert_int_equal(queue->typical, LONG);
+	assert_int_equal(queue->typical.bytes, LONG);
 	/* Short ones after long ones: what is expected is wrong once. */
 	inject(rig, 60, 100);
 	assert_int_equal(visit(rig), 11);
@@ -186,7 +187,7 @@ static void bursts_are_as_long_as_the_budget(void **state)
 static void pausing_loses_nothing(void **state)
 {
 	const uint32_t count = 300;
-	struct rig *rig = limited_rig(80 * MBIT, 3000, EXCESS_PAUSE); /* 10 bytes a us */
+	struct rig *rig = limited_rig(80 * MBIT, 3000, EXCESS_WAIT); /* 10 bytes a us */
 	const uint64_t begin = limiter_now();
 	struct rx_counters counters;
 	uint64_t taken, bytes = 0;
@@ -216,7 +217,7 @@ static void segments_are_charged(void **state)
 {
 	const struct packet_flow flow = { rig_mac(1), rig_mac(0), 0x0a000001, 0x0a000002, 40000,
 					  80 };
-	struct rig *rig = limited_rig(SLOWEST, 200000, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 200000, EXCESS_WAIT);
 	struct memory_frame frame = {
 		.vnet = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16,
 			  .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 536, .hdr_len = 9999 },
@@ -258,7 +259,7 @@ static void the_bound_is_one(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < 5 * 7 * 400; i++) {
 		const uint32_t size = i / 35;
-		uint64_t bound;
+		struct charge bound;
 
 		memset(frame, 0, offsetof(struct frame, head));
 		frame->length = lengths[i % 7];
@@ -276,26 +277,116 @@ static void the_bound_is_one(void **state)
 		memcpy(frame->head, bytes, frame->head_length);
 		bound = vnet_charge_bound(frame);
 		if (vnet_check(frame, NEEDS_ALL) != 0 || frame->segments == 1) {
-			assert_int_equal(vnet_charge(frame), frame->length);
+			assert_int_equal(vnet_charge(frame).bytes, frame->length);
 		} else {
 			/* Only the first of UDP's fragments has its header. */
 			uint32_t headers = types[i / 7 % 5] == VIRTIO_NET_HDR_GSO_UDP ? 34 : 54;
 
 			segmented++;
-			assert_int_equal(vnet_charge(frame),
+			assert_int_equal(vnet_charge(frame).bytes,
 					 frame->length + (frame->segments - 1) * headers);
 		}
-		assert_true(vnet_charge(frame) <= bound);
+		assert_int_equal(vnet_charge(frame).packets, frame->segments);
+		assert_true(vnet_charge(frame).bytes <= bound.bytes);
+		assert_true(frame->segments <= bound.packets);
 	}
 	assert_true(segmented > 1000);
 	free(bytes);
 	burst_free(burst);
 }
 
+/* Both limits must let a frame in, and the one that refuses costs the other nothing. */
+static void packets_are_limited(void **state)
+{
+	struct rig *rig = limited_rig(0, 0, EXCESS_WAIT);
+	struct port_settings settings = rig->ports[0]->settings;
+	struct limits *limits = &rig->ports[0]->ingress;
+
+	(void)state;
+	settings.ingress.packets = (struct limit_settings){ .rate = 1, .burst = 100 };
+	port_set(rig->ports[0], &settings);
+	inject(rig, 60, 130);
+	assert_int_equal(visit(rig), BURST_MAX);
+	assert_int_equal(visit(rig), 100 - BURST_MAX);
+	assert_int_equal(visit(rig), 0);
+	assert_int_equal(counters_of(rig).throttled, 1);
+	assert_in_range(rig->worker->wait, 1, 1000000000);
+	assert_int_equal(memory_counts(rig->ports[0], 0).waiting, 30);
+	/* Both: bytes for two, packets for more. */
+	settings.ingress.bandwidth = (struct limit_settings){ SLOWEST, 2 * LONG, 0 };
+	settings.ingress.packets = (struct limit_settings){ 0 };
+	port_set(rig->ports[0], &settings);
+	memory_forget(rig->ports[1], 0);
+	assert_int_equal(visit(rig), 30);
+	settings.ingress.packets = (struct limit_settings){ .rate = 1, .burst = 5 };
+	port_set(rig->ports[0], &settings);
+	inject(rig, LONG, 4);
+	while (visit(rig) > 0)
+		;
+	assert_int_equal(memory_counts(rig->ports[0], 0).waiting, 2);
+	assert_in_range(limiter_tokens(&limits->packets, limiter_now()), 3, 4);
+	inject(rig, 60, 10);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(visit(rig), 0);
+	assert_in_range(limiter_tokens(&limits->packets, limiter_now()), 3, 4);
+	/* And the other way round. */
+	settings.ingress.bandwidth = (struct limit_settings){ 1000 * MBIT, 100 * LONG, 0 };
+	port_set(rig->ports[0], &settings);
+	usleep(2000);
+	while (visit(rig) > 0)
+		;
+	assert_true(memory_counts(rig->ports[0], 0).waiting >= 7);
+	assert_true(limiter_tokens(&limits->packets, limiter_now()) <= 0);
+	usleep(20000);
+	assert_true(tokens(rig) > 0);
+	rig_free(rig);
+}
+
+static void segments_are_packets(void **state)
+{
+	const struct packet_flow flow = { rig_mac(1), rig_mac(0), 0x0a000001, 0x0a000002, 40000,
+					  80 };
+	struct rig *rig = limited_rig(0, 0, EXCESS_DROP);
+	struct port_settings settings = rig->ports[0]->settings;
+	struct memory_frame frame = {
+		.vnet = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16,
+			  .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 1000 },
+		.bytes = rig->bytes, .length = 54 + 40 * 1000, .pieces = 2,
+	};
+
+	(void)state;
+	settings.ingress.packets = (struct limit_settings){ .rate = 1, .burst = 100 };
+	port_set(rig->ports[0], &settings);
+	packet_tcp(rig->bytes, &flow, frame.length);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(memory_inject(rig->ports[0], 0, &frame), 0);
+	inject(rig, 60, 30);
+	assert_int_equal(visit(rig), 33);
+	/* The third has no room, twenty of the short ones have. */
+	assert_int_equal(counters_of(rig).dropped[DROP_LIMIT], 11);
+	assert_int_equal(counters_of(rig).limited_bytes, frame.length + 10 * 60);
+	assert_int_equal(memory_counts(rig->ports[1], 0).sent, 22);
+	assert_in_range(limiter_tokens(&rig->ports[0]->ingress.packets, limiter_now()), 0, 1);
+	/* More segments than the bucket holds pass it full, and are owed. */
+	settings.ingress.packets.rate = 0;
+	port_set(rig->ports[0], &settings);
+	settings.ingress.excess = EXCESS_WAIT;
+	settings.ingress.packets = (struct limit_settings){ .rate = 1, .burst = 3 };
+	port_set(rig->ports[0], &settings);
+	republish(rig);
+	packet_tcp(rig->bytes, &flow, frame.length);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(memory_inject(rig->ports[0], 0, &frame), 0);
+	assert_int_equal(visit(rig), 1);
+	assert_int_equal(visit(rig), 0);
+	assert_in_range(limiter_tokens(&rig->ports[0]->ingress.packets, limiter_now()) + 37, 0, 1);
+	rig_free(rig);
+}
+
 /* A limit that is taken away lets go of what it held. */
 static void a_limit_goes(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_WAIT);
 	uint64_t held;
 
 	(void)state;
@@ -320,7 +411,7 @@ static void a_limit_goes(void **state)
 
 static void a_faster_rate_holds_from_the_next_burst(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, LONG + 1000, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, LONG + 1000, EXCESS_WAIT);
 
 	(void)state;
 	inject(rig, LONG, 3);
@@ -336,7 +427,7 @@ static void a_faster_rate_holds_from_the_next_burst(void **state)
 /* Frames wait there, and only the limiter knows for how long. */
 static void who_is_held_back_is_not_idle(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_WAIT);
 	uint32_t before;
 
 	(void)state;
@@ -422,7 +513,7 @@ static void short_frames_fit_where_long_ones_do_not(void **state)
 
 static void from_pause_to_drop(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 1, EXCESS_WAIT);
 	struct port_settings settings = rig->ports[0]->settings;
 	uint64_t held;
 
@@ -447,7 +538,7 @@ static void from_pause_to_drop(void **state)
 
 static void disabled_ports_are_emptied(void **state)
 {
-	struct rig *rig = limited_rig(SLOWEST, 4 * LONG, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(SLOWEST, 4 * LONG, EXCESS_WAIT);
 
 	(void)state;
 	rig->ports[0]->settings.enabled = false;
@@ -496,7 +587,7 @@ static void *run(void *argument)
 /* One frame a millisecond: the worker sleeps in between, but never beyond the next. */
 static void sleepers_wake_in_time(void **state)
 {
-	struct rig *rig = limited_rig(8 * MBIT, 1, EXCESS_PAUSE);
+	struct rig *rig = limited_rig(8 * MBIT, 1, EXCESS_WAIT);
 	const uint64_t begin = limiter_now();
 	pthread_t thread;
 
@@ -532,6 +623,8 @@ int main(void)
 		cmocka_unit_test(pausing_loses_nothing),
 		cmocka_unit_test(segments_are_charged),
 		cmocka_unit_test(the_bound_is_one),
+		cmocka_unit_test(packets_are_limited),
+		cmocka_unit_test(segments_are_packets),
 		cmocka_unit_test(a_limit_goes),
 		cmocka_unit_test(a_faster_rate_holds_from_the_next_burst),
 		cmocka_unit_test(who_is_held_back_is_not_idle),
