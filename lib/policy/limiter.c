@@ -2,8 +2,6 @@
 /* The token bucket; policy/limiter.h is the contract. */
 #include "policy/limiter.h"
 
-#include <time.h>
-
 #define FRACTION_BITS 56
 #define NS_PER_S UINT64_C(1000000000)
 
@@ -114,18 +112,6 @@ void limiter_set(struct limiter *limiter, const struct limit_settings *settings,
 	limiter->one_time_set = settings->one_time_burst;
 	write_clock(limiter, &clock);
 	__atomic_store_n(&limiter->on, true, __ATOMIC_RELEASE);
-}
-
-/*
- * Not from the TSC by DPDK's figure for it, which is rounded to 10 MHz where the processor does not
- * tell: the kernel's is exact, and as good as free to ask for.
- */
-uint64_t limiter_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 static uint64_t take_one_time(struct limiter *limiter, uint64_t wanted)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "port/af_packet.h"
 #include "port/ethdev.h"
 #include "port/tap.h"
@@ -34,6 +35,16 @@ const struct port_ops *port_find_type(const char *type)
 		if (strcmp(types[i]->type, type) == 0)
 			return types[i];
 	return NULL;
+}
+
+static void free_waiting(struct port *port)
+{
+	if (port->waiting == NULL)
+		return;
+	for (uint16_t i = 0; i < port->worker_count; i++)
+		frame_ring_fini(&port->waiting[i].ring);
+	free(port->waiting);
+	port->waiting = NULL;
 }
 
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
@@ -82,6 +93,7 @@ void port_free(struct port *port)
 	for (uint16_t i = 0; i < port->queue_count; i++)
 		free(port->queues[i].counters);
 	guard_release(port->settings.guard);
+	free_waiting(port);
 	free(port);
 }
 
@@ -90,6 +102,23 @@ static void set_storm(struct port *port, enum flood_class class, uint64_t rate)
 	const struct limit_settings limit = { .rate = rate };
 
 	limiter_set(&port->storm[class], &limit, LIMIT_PACKETS, limiter_now());
+}
+
+/* A queue for each worker. It stays until the port goes: frames may be in it at any time. */
+static void reserve_waiting(struct port *port)
+{
+	const size_t size = port->worker_count * sizeof(*port->waiting);
+
+	port->waiting = aligned_alloc(64, size);
+	if (port->waiting == NULL)
+		return;
+	memset(port->waiting, 0, size);
+	for (uint16_t i = 0; i < port->worker_count; i++) {
+		if (frame_ring_init(&port->waiting[i].ring, EGRESS_QUEUE_MAX) != 0) {
+			free_waiting(port);
+			return;
+		}
+	}
 }
 
 void port_set(struct port *port, const struct port_settings *settings)
@@ -106,6 +135,13 @@ void port_set(struct port *port, const struct port_settings *settings)
 	set_storm(port, FLOOD_UNKNOWN, settings->storm.unknown);
 	set_storm(port, FLOOD_BROADCAST, settings->storm.broadcast);
 	set_storm(port, FLOOD_MULTICAST, settings->storm.multicast);
+	if (port->waiting != NULL || settings->egress.excess != EXCESS_WAIT ||
+	    !limits_are_on(&port->egress))
+		return;
+	reserve_waiting(port);
+	if (port->waiting == NULL)
+		log_error("port", "port %s: no memory for a queue: what is over its limits is "
+			  "dropped", port->name);
 }
 
 void port_add_counters(const struct port *port, uint16_t queue, struct port_counters *sum)

@@ -24,6 +24,7 @@
 #include "bridge/forward.h"
 #include "bridge/vlan.h"
 #include "frame/frame.h"
+#include "frame/frame_ring.h"
 #include "policy/guard.h"
 #include "policy/limits.h"
 #include "rpc/param.h"
@@ -45,7 +46,8 @@ enum port_direction { PORT_RX, PORT_TX };
 
 /*
  * The second ledger: each copy that is offered to a port gets one end, and so does each segment of
- * one that was cut for it: offered + cut = packets + all of dropped. w: a worker, r: anyone.
+ * one that was cut for it: offered + cut = packets + queued + all of dropped. What never came to a
+ * queue, or waits, is counted with the first one. w: a worker, r: anyone.
  */
 struct tx_counters {
 	uint64_t offered;
@@ -55,6 +57,12 @@ struct tx_counters {
 	uint64_t segments;
 	uint64_t notifications;
 	uint64_t retries; /* of tx_burst, for frames that had found no room */
+	uint64_t queued;  /* frames that wait for the port's limits now: a gauge */
+	uint64_t queued_bytes;  /* and the memory that they take: a gauge */
+	uint64_t delayed;       /* frames that waited and went on */
+	uint64_t throttled;     /* times that the limits began to hold frames back */
+	uint64_t throttled_ns;  /* and for how long they did */
+	uint64_t limited_bytes; /* of frames that the limits dropped as `limit` */
 	uint64_t dropped[DROP_COUNT];
 };
 
@@ -304,6 +312,13 @@ struct port_queue {
 	_Alignas(64) bool tx_locked;
 };
 
+/* What one worker keeps of frames that wait for the port's limits. w: the worker */
+struct port_waiting {
+	struct frame_ring ring;
+	uint64_t held_since; /* they waited, counted up to then; ns */
+	bool listed;         /* the worker looks after them */
+} __attribute__((aligned(64)));
+
 struct port {
 	const struct port_ops *ops;
 	struct port_host host;
@@ -327,6 +342,8 @@ struct port {
 
 	struct limits ingress, egress; /* w: as policy/limits.h says */
 	struct limiter storm[STORM_CLASSES]; /* of packets, by enum flood_class */
+	/* By worker; NULL: nothing was ever to wait. w: control, workers see it in a snapshot */
+	struct port_waiting *waiting;
 
 	struct port_queue queues[];
 };
@@ -339,7 +356,8 @@ extern const char port_types[];
 const struct port_ops *port_type(unsigned int index);
 
 /*
- * Takes new settings over, the limiters' too. What a snapshot takes of them holds from the next one
+ * Takes new settings over, the limiters' too, and reserves memory where frames are to wait for the
+ * first time. What a snapshot takes of them holds from the next one
  * on. Control thread.
  */
 void port_set(struct port *port, const struct port_settings *settings);

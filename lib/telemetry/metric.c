@@ -11,6 +11,9 @@
 #define COUNTER(name, type, field, unit, help)                                                     \
 	{ name, METRIC_COUNTER, offsetof(type, field), unit, help }
 
+#define GAUGE(name, type, field, unit, help)                                                       \
+	{ name, METRIC_GAUGE, offsetof(type, field), unit, help }
+
 const struct metric metric_rx[] = {
 	COUNTER("rx_packets", struct rx_counters, packets, "frames", "taken from the port"),
 	COUNTER("rx_bytes", struct rx_counters, bytes, "bytes", "of these frames, without FCS"),
@@ -46,6 +49,18 @@ const struct metric metric_tx[] = {
 		"that told the port of frames"),
 	COUNTER("tx_retries", struct tx_counters, retries, "times",
 		"that frames were tried again which had found no room"),
+	GAUGE("tx_queued", struct tx_counters, queued, "frames",
+	      "that wait for the port's limit"),
+	GAUGE("tx_queued_bytes", struct tx_counters, queued_bytes, "bytes",
+	      "of memory that these frames take"),
+	COUNTER("tx_delayed", struct tx_counters, delayed, "frames",
+		"that waited for the port's limit and went on"),
+	COUNTER("tx_throttled", struct tx_counters, throttled, "times",
+		"that the port's limit began to hold frames back"),
+	COUNTER("tx_throttled_ns", struct tx_counters, throttled_ns, "ns",
+		"that the port's limit held frames back"),
+	COUNTER("tx_limited_bytes", struct tx_counters, limited_bytes, "bytes",
+		"of frames that the port's limit dropped"),
 	{ "tx_dropped", METRIC_DROPS, offsetof(struct tx_counters, dropped), "frames",
 	  "meant for the port and dropped, by reason" },
 	{ NULL }

@@ -15,6 +15,7 @@
 
 enum metric_kind {
 	METRIC_COUNTER,
+	METRIC_GAUGE, /* what is so now: it may go down again */
 	METRIC_DROPS, /* uint64_t[DROP_COUNT]: an object by reason, without those that are 0 */
 };
 

@@ -14,7 +14,9 @@
 #include "frame/parse.h"
 #include "frame/segment.h"
 #include "frame/tag.h"
+#include "frame/vnet.h"
 #include "port/tx_lock.h"
+#include "worker/egress_queue.h"
 
 static void count_drops(struct tx_counters *counters, enum drop reason, uint64_t frames)
 {
@@ -48,6 +50,7 @@ struct outgoing {
 	uint64_t full_since; /* when one of them first found no room, TSC; 0: it has not happened */
 	bool reached;     /* there was a receiver */
 	bool full;        /* and the last batch did not find room */
+	struct charge *delivered; /* is added to, where a limit asks; or NULL */
 	uint16_t count;
 	uint16_t view_count;
 	uint32_t byte_count;
@@ -69,10 +72,30 @@ struct outgoing *outgoing_new(struct worker *worker)
 	return outgoing;
 }
 
+/*
+ * What was delivered, as limits count it. A port does not say which frames it refused: the headers
+ * that their segments would have had are charged with those of the others.
+ */
+static __rte_noinline void add_delivered(struct charge *delivered, struct frame *const *frames,
+					 const struct tx_outcome *outcome)
+{
+	const unsigned int ended = outcome->packets + outcome->too_long + outcome->refused +
+				   outcome->no_buffer;
+
+	delivered->packets += outcome->segments;
+	delivered->bytes += outcome->bytes;
+	if (outcome->segments == outcome->packets)
+		return;
+	for (unsigned int i = 0; i < ended; i++)
+		delivered->bytes += vnet_charge(frames[i]).bytes - frames[i]->length;
+}
+
 /* Counts all but those that found no room. Returns how many these are, or -ENOTCONN. */
-static inline int try_frames(struct port_queue *queue, struct tx_counters *counters,
+static inline int try_frames(const struct worker *worker, struct port_queue *queue,
 			     struct frame *const *frames, uint16_t count)
 {
+	struct tx_counters *counters = &queue->counters[worker->index].tx;
+	struct charge *delivered = worker->outgoing->delivered;
 	struct tx_outcome outcome = { 0 };
 	int result;
 
@@ -89,6 +112,8 @@ static inline int try_frames(struct port_queue *queue, struct tx_counters *count
 	count_drops(counters, DROP_TOO_LONG, outcome.too_long);
 	count_drops(counters, DROP_DEVICE, outcome.refused);
 	count_drops(counters, DROP_NO_BUFFER, outcome.no_buffer);
+	if (unlikely(delivered != NULL))
+		add_delivered(delivered, frames, &outcome);
 	return count - outcome.packets - outcome.too_long - outcome.refused - outcome.no_buffer;
 }
 
@@ -117,7 +142,7 @@ static __rte_noinline int retry(struct worker *worker, const struct snapshot_por
 		}
 		rte_pause();
 		counter_add(&counters->retries, 1);
-		left = try_frames(queue, counters, frames, (uint16_t)left);
+		left = try_frames(worker, queue, frames, (uint16_t)left);
 		frames += before - left;
 		untold = left < before;
 		now = rte_get_tsc_cycles();
@@ -130,7 +155,7 @@ static inline int send_frames(struct worker *worker, const struct snapshot_port 
 			      struct port_queue *queue, struct frame *const *frames, uint16_t count)
 {
 	struct tx_counters *counters = &queue->counters[worker->index].tx;
-	int left = try_frames(queue, counters, frames, count);
+	int left = try_frames(worker, queue, frames, count);
 
 	if (unlikely(left > 0)) {
 		if (to->retry > 0)
@@ -313,6 +338,11 @@ static void adapt_frame(struct outgoing *outgoing, const struct frame *frame)
 		fill_frame(outgoing, frame);
 }
 
+bool egress_is_too_long(const struct frame *frame, uint32_t max_length)
+{
+	return frame->length > max_length && longest_packet(frame) > max_length;
+}
+
 /* The frames one by one, as some of them cannot go as they are. Returns whether anybody got any. */
 static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16_t count,
 		  uint32_t max_length)
@@ -321,7 +351,7 @@ static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16
 	for (uint16_t i = 0; i < count; i++) {
 		struct frame *frame = frames[i];
 
-		if (frame->length > max_length && longest_packet(frame) > max_length)
+		if (egress_is_too_long(frame, max_length))
 			count_drops(outgoing->counters, DROP_MTU, 1);
 		else if ((frame->needs & ~outgoing->accepts) == 0)
 			put(outgoing, frame);
@@ -385,16 +415,18 @@ static bool retag(struct outgoing *outgoing, struct frame *const *frames, uint16
 				       kept) >= 0;
 }
 
-/* All frames go to this queue of the port. */
-static void transmit(struct worker *worker, const struct snapshot_port *to,
-		     struct port_queue *queue, struct frame *const *frames, uint16_t count)
+/* All frames go to this queue of the port. `counted`: they are in `offered` already. */
+static inline void transmit(struct worker *worker, const struct snapshot_port *to,
+			    struct port_queue *queue, struct frame *const *frames, uint16_t count,
+			    bool counted)
 {
 	struct tx_counters *counters = &queue->counters[worker->index].tx;
 	uint32_t accepts = __atomic_load_n(&to->port->tx_accepts, __ATOMIC_RELAXED) | to->tags;
 	const uint32_t lacks = lacking(frames, count, accepts, to->max_length);
 	bool reached;
 
-	counter_add(&counters->offered, count);
+	if (likely(!counted))
+		counter_add(&counters->offered, count);
 	if (likely(lacks == 0)) {
 		reached = send_frames(worker, to, queue, frames, count) >= 0;
 	} else {
@@ -415,15 +447,14 @@ static void transmit(struct worker *worker, const struct snapshot_port *to,
  * that none stays silent and no flow is reordered.
  */
 static void spread(struct worker *worker, const struct snapshot_port *to, uint16_t ready,
-		   struct stage *stage)
+		   struct frame **frames, uint16_t left, bool counted)
 {
 	struct port *port = to->port;
 	struct frame *picked[BURST_MAX];
 	uint16_t queues[BURST_MAX];
-	uint16_t left = stage->count;
 
 	for (uint16_t i = 0; i < left; i++) {
-		uint32_t slot = parse_flow_hash(stage->frames[i]) % ready;
+		uint32_t slot = parse_flow_hash(frames[i]) % ready;
 
 		queues[i] = __atomic_load_n(&port->tx_map[slot], __ATOMIC_RELAXED);
 	}
@@ -433,14 +464,14 @@ static void spread(struct worker *worker, const struct snapshot_port *to, uint16
 
 		for (uint16_t i = 0; i < left; i++) {
 			if (queues[i] == queue) {
-				picked[count++] = stage->frames[i];
+				picked[count++] = frames[i];
 			} else {
-				stage->frames[kept] = stage->frames[i];
+				frames[kept] = frames[i];
 				queues[kept++] = queues[i];
 			}
 		}
 		left = kept;
-		transmit(worker, to, &port->queues[queue], picked, count);
+		transmit(worker, to, &port->queues[queue], picked, count, counted);
 	}
 }
 
@@ -454,12 +485,43 @@ static void make_room_for_notices(struct worker *worker)
 		worker_notify(worker);
 }
 
+void egress_deliver(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
+		    uint16_t count, bool counted, struct charge *delivered)
+{
+	struct port *port = to->port;
+	uint16_t ready = __atomic_load_n(&port->tx_ready, __ATOMIC_ACQUIRE);
+	uint16_t first = __atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED);
+
+	make_room_for_notices(worker);
+	worker->outgoing->delivered = delivered;
+	if (likely(ready <= 1))
+		transmit(worker, to, &port->queues[first], frames, count, counted);
+	else
+		spread(worker, to, ready, frames, count, counted);
+	worker->outgoing->delivered = NULL;
+}
+
+void egress_begin(struct worker *worker)
+{
+	worker->outgoing->segments = 0;
+	worker->outgoing->full_since = 0;
+}
+
+/* The time is asked for once a burst, however many ports have limits. */
+static void limit(struct worker *worker, const struct snapshot_port *to, struct stage *stage,
+		  uint64_t *now)
+{
+	if (*now == 0)
+		*now = limiter_now();
+	egress_limit(worker, to, stage->frames, stage->count, *now);
+}
+
 void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 {
 	struct forward *forward = &worker->forward;
+	uint64_t now = 0;
 
-	worker->outgoing->segments = 0;
-	worker->outgoing->full_since = 0;
+	egress_begin(worker);
 	for (uint16_t i = 0; i < forward->staged_count; i++) {
 		const struct snapshot_port *to = &snapshot->ports[forward->staged[i]];
 		struct port *port = to->port;
@@ -473,10 +535,13 @@ void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 			drop_all(worker, &port->queues[0], DROP_DISABLED, stage->count);
 		else if (unlikely(ready == 0))
 			drop_all(worker, &port->queues[0], DROP_NOT_CONNECTED, stage->count);
+		else if (unlikely(to->is_limited))
+			limit(worker, to, stage, &now);
 		else if (likely(ready == 1))
-			transmit(worker, to, &port->queues[first], stage->frames, stage->count);
+			transmit(worker, to, &port->queues[first], stage->frames, stage->count,
+				 false);
 		else
-			spread(worker, to, ready, stage);
+			spread(worker, to, ready, stage->frames, stage->count, false);
 		stage->count = 0;
 	}
 	forward->staged_count = 0;

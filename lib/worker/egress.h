@@ -22,5 +22,19 @@
 /* A worker's memory for adapted frames, for free(); NULL without memory. Control thread. */
 struct outgoing *outgoing_new(struct worker *worker);
 
+/* Is the frame, or what it would be cut into, longer than this? VLAN tags do not count. Worker. */
+bool egress_is_too_long(const struct frame *frame, uint32_t max_length);
+
+/* Whatever is done for single bursts begins anew: time to retry, segments to cut. Worker. */
+void egress_begin(struct worker *worker);
+
+/*
+ * Brings frames to a port, for worker/egress_queue.h: spreads, adapts and transmits. Uses the array
+ * up. `counted`: they are in `offered` already. What was delivered is added to *delivered, as
+ * vnet_charge counts; NULL: nobody asks. Adds to worker->notices, for which it makes room. Worker.
+ */
+void egress_deliver(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
+		    uint16_t count, bool counted, struct charge *delivered);
+
 /* Empties all stages of the worker's last forward_burst. Adds to worker->notices. Worker. */
 void egress_burst(struct worker *worker, const struct snapshot *snapshot);

@@ -63,6 +63,7 @@ static struct forward_port facts_of(struct port *port, const struct vlan_set *tr
 static struct snapshot_port view_of(struct port *port, const struct vlan_membership *vlan)
 {
 	const struct port_settings *settings = &port->settings;
+	const bool limited = limits_are_on(&port->egress);
 
 	return (struct snapshot_port){
 		.port = port,
@@ -72,6 +73,11 @@ static struct snapshot_port view_of(struct port *port, const struct vlan_members
 		.vlan = *vlan,
 		.enabled = settings->enabled,
 		.pauses = settings->ingress.excess == EXCESS_WAIT,
+		.is_limited = limited || port->waiting != NULL,
+		.queues = limited && port->waiting != NULL && settings->egress.excess == EXCESS_WAIT,
+		.queue_bytes = settings->queue.bytes,
+		.queue_time = settings->queue.time * UINT64_C(1000000),
+		.waiting = port->waiting,
 	};
 }
 

@@ -34,7 +34,12 @@ struct snapshot_port {
 	uint16_t tags;        /* vlan_accepts of its membership */
 	struct vlan_membership vlan;
 	bool enabled;
+	bool is_limited;      /* it has limits on the way out, or frames may wait for it */
+	bool queues;          /* what is over these limits waits */
 	bool pauses;          /* what is over the limit on the way in waits */
+	uint32_t queue_bytes; /* of what waits, for each worker */
+	uint64_t queue_time;  /* ns */
+	struct port_waiting *waiting; /* by worker; NULL: nothing ever waited */
 };
 
 struct snapshot {

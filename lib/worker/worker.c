@@ -18,6 +18,7 @@
 #include "frame/vnet.h"
 #include "port/tx_lock.h"
 #include "worker/egress.h"
+#include "worker/egress_queue.h"
 #include "worker/ingress.h"
 #include "worker/sleep.h"
 #include "worker/watchdog.h"
@@ -56,12 +57,13 @@ struct worker *worker_new(uint16_t index, uint16_t cpu, enum worker_idle idle, u
 	worker->forward.staged = calloc(ports, sizeof(*worker->forward.staged));
 	worker->forward.stages = calloc(ports, sizeof(*worker->forward.stages));
 	worker->likely = calloc(ports, sizeof(*worker->likely));
+	worker->waiting = calloc(ports, sizeof(*worker->waiting));
 	worker->outgoing = outgoing_new(worker);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	worker->epoll = -1;
 	if (worker->wake_fd < 0 || worker->burst == NULL ||
 	    worker->forward.staged == NULL || worker->forward.stages == NULL ||
-	    worker->likely == NULL || worker->outgoing == NULL) {
+	    worker->likely == NULL || worker->waiting == NULL || worker->outgoing == NULL) {
 		worker_free(worker);
 		return NULL;
 	}
@@ -76,6 +78,7 @@ void worker_free(struct worker *worker)
 	free(worker->forward.staged);
 	free(worker->forward.stages);
 	free(worker->likely);
+	free(worker->waiting);
 	free(worker->outgoing);
 	if (worker->wake_fd >= 0)
 		close(worker->wake_fd);
@@ -361,6 +364,8 @@ uint16_t worker_iterate(struct worker *worker)
 	worker->wait = UINT64_MAX;
 	if (unlikely(injector_has_frames(&worker->injector)))
 		frames = send_injected(worker, snapshot);
+	if (unlikely(worker->waiting_count > 0))
+		frames = (uint16_t)(frames | egress_drain(worker, snapshot));
 	frames = (uint16_t)(frames | visit_active(worker, snapshot, mine));
 	if (mine->active < mine->queue_count)
 		frames = (uint16_t)(frames | visit_idle(worker, snapshot, mine));

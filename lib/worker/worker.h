@@ -52,6 +52,12 @@ struct notice {
 	enum port_direction direction;
 };
 
+/* A port for which frames wait in the worker's queue; one that has gone is told by its serial. */
+struct worker_waiting {
+	uint64_t serial;
+	uint16_t port;
+};
+
 /*
  * One burst to one port touches at most BURST_MAX of its queues, and there is the receiving queue.
  */
@@ -81,7 +87,9 @@ struct worker {
 
 	/* The worker's own. */
 	uint16_t *likely; /* by port: where its frames went last */
-	uint64_t wait;    /* ns until a queue that a limit holds back may go on */
+	uint64_t wait;    /* ns until frames that a limit holds back may go on */
+	uint16_t waiting_count;
+	struct worker_waiting *waiting; /* for which frames wait: worker/egress_queue.h */
 	uint64_t round_start; /* when the last round came to its idle queues, TSC */
 	int epoll;        /* of its last sleep; -1: closed */
 	uint16_t notice_count;

@@ -441,7 +441,7 @@ def ledger_faults(ports):
         received = port["rx_forwarded"] + port["rx_flooded"] + sum(port["rx_dropped"].values())
         if port["rx_packets"] != received:
             yield f"receive ledger of {port['name']}: {port}"
-        sent = port["tx_packets"] + sum(port["tx_dropped"].values())
+        sent = port["tx_packets"] + port["tx_queued"] + sum(port["tx_dropped"].values())
         if port["tx_offered"] + port["tx_cut"] != sent:
             yield f"transmit ledger of {port['name']}: {port}"
 

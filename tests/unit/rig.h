@@ -106,7 +106,7 @@ static inline void rig_check_ledgers(struct rig *rig)
 		assert_int_equal(sum.rx.packets,
 				 sum.rx.forwarded + sum.rx.flooded + rig_dropped(sum.rx.dropped));
 		assert_int_equal(sum.tx.offered + sum.tx.cut,
-				 sum.tx.packets + rig_dropped(sum.tx.dropped));
+				 sum.tx.packets + sum.tx.queued + rig_dropped(sum.tx.dropped));
 		staged += sum.rx.forwarded + sum.rx.copies;
 		offered += sum.tx.offered;
 	}

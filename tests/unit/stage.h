@@ -60,7 +60,7 @@ static inline struct tx_counters counters_of(struct rig *rig, uint16_t port)
 
 	port_sum_counters(rig->ports[port], &sum);
 	assert_int_equal(sum.tx.offered + sum.tx.cut,
-			 sum.tx.packets + rig_dropped(sum.tx.dropped));
+			 sum.tx.packets + sum.tx.queued + rig_dropped(sum.tx.dropped));
 	return sum.tx;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * worker/ingress.c: the ingress limits of a port, and ports that are switched off, over memory
- * ports. The time is real: where a test counts, the rate is so low and the frames are so long that nothing
- * to speak of is earned while it runs.
+ * ports. The time is real: where a test counts, the rate is so low and the frames are so long that
+ * nothing to speak of is earned while it runs.
  */
 #include "worker/worker.h"
 
