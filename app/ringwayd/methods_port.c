@@ -113,6 +113,26 @@ static json_t *polled_by_to_json(const struct port *port)
 	return list;
 }
 
+static json_t *throttled_to_json(const struct throttled *throttled)
+{
+	/* In thousandths: the counters are no better than that. */
+	const double share = (double)(int)(throttled->share * 1000 + 0.5) / 1000;
+
+	return json_pack("{s:f, s:{s:I, s:I, s:I}}", "throttled", share, "dropped", "limit",
+			 (json_int_t)throttled->limit, "queue_full",
+			 (json_int_t)throttled->queue_full, "queue_timeout",
+			 (json_int_t)throttled->queue_timeout);
+}
+
+/* Why a port is slow; null where it has no limits. */
+static json_t *last_second_to_json(const struct port *port)
+{
+	if (!port_has_limits(port))
+		return json_null();
+	return json_pack("{s:o, s:o}", "ingress", throttled_to_json(&port->throttling.in),
+			 "egress", throttled_to_json(&port->throttling.out));
+}
+
 static int get_port(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
@@ -135,6 +155,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 		return 0;
 	json_object_set_new(*result, "limits", limits_to_json(port->port));
 	json_object_set_new(*result, "polled_by", polled_by_to_json(port->port));
+	json_object_set_new(*result, "last_second", last_second_to_json(port->port));
 	port->port->ops->status(port->port, *result);
 	return 0;
 }

@@ -23,6 +23,8 @@
 /* The whole forwarding table is looked over for old entries in this many ticks. */
 #define AGE_TICKS 500
 #define RETRY_MS 5000
+/* What limits do is looked at this often. */
+#define LOOK_NS 1000000000
 
 uint16_t control_now(void)
 {
@@ -499,6 +501,20 @@ void control_submit(struct control *control, struct change *change)
 
 /* ---- the life of the switch ---- */
 
+/* What limits did in the last second, for those who ask why a port is slow. */
+static void look_at_limits(struct control *control)
+{
+	const uint64_t now = limiter_now();
+
+	if (now - control->looked < LOOK_NS)
+		return;
+	control->looked = now;
+	for (uint16_t i = 0; i < control->port_count; i++)
+		if (control->ports[i].state == PORT_OPEN &&
+		    port_has_limits(control->ports[i].port))
+			throttling_look(control->ports[i].port, now);
+}
+
 static void tick(void *argument)
 {
 	struct control *control = argument;
@@ -511,6 +527,7 @@ static void tick(void *argument)
 				    "worker %u did nothing for 100 ms and was interrupted", i);
 	}
 	fdb_age(control->fdb, now, control->fdb->mask / AGE_TICKS + 1);
+	look_at_limits(control);
 	control->retired = retire_poll(control->retire);
 }
 

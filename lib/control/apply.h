@@ -114,6 +114,7 @@ struct control {
 	uint64_t publication; /* how many there were */
 	unsigned int moving;  /* queues that the last one left out, for others may see them still */
 	struct loop_timer tick, retry, hurry;
+	uint64_t looked;      /* when limits were, ns */
 
 	struct change *current;
 	bool beginning;       /* changes are being begun further up the stack */

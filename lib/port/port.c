@@ -67,6 +67,11 @@ struct port *port_new(const struct port_ops *ops, const char *name, uint16_t num
 	port->serial = ++made;
 	port->queue_count = queues;
 	port->worker_count = workers;
+	port->throttling.held = calloc((size_t)queues + workers, sizeof(*port->throttling.held));
+	if (port->throttling.held == NULL) {
+		port_free(port);
+		return NULL;
+	}
 	for (uint16_t i = 0; i < queues; i++) {
 		struct port_queue *queue = &port->queues[i];
 		size_t size = workers * sizeof(*queue->counters);
@@ -93,6 +98,7 @@ void port_free(struct port *port)
 	for (uint16_t i = 0; i < port->queue_count; i++)
 		free(port->queues[i].counters);
 	guard_release(port->settings.guard);
+	free(port->throttling.held);
 	free_waiting(port);
 	free(port);
 }

@@ -27,6 +27,7 @@
 #include "frame/frame_ring.h"
 #include "policy/guard.h"
 #include "policy/limits.h"
+#include "port/throttling.h"
 #include "rpc/param.h"
 
 #define PORT_NAME_SIZE 64
@@ -340,10 +341,11 @@ struct port {
 	uint16_t tx_ready; /* tx queues that frames are spread over; 0: not connected */
 	uint16_t tx_map[PORT_QUEUES_MAX];
 
-	struct limits ingress, egress; /* w: as policy/limits.h says */
-	struct limiter storm[STORM_CLASSES]; /* of packets, by enum flood_class */
 	/* By worker; NULL: nothing was ever to wait. w: control, workers see it in a snapshot */
 	struct port_waiting *waiting;
+	struct throttling throttling; /* control thread's own */
+	struct limits ingress, egress; /* w: as policy/limits.h says */
+	struct limiter storm[STORM_CLASSES]; /* of packets, by enum flood_class */
 
 	struct port_queue queues[];
 };
@@ -385,6 +387,13 @@ void port_add_counters(const struct port *port, uint16_t queue, struct port_coun
 
 /* Sums the counters of all queues and workers. Any thread. */
 void port_sum_counters(const struct port *port, struct port_counters *sum);
+
+/* Is there a limit, or may frames still wait for one? Control thread. */
+static inline bool port_has_limits(const struct port *port)
+{
+	return limits_are_on(&port->ingress) || limits_are_on(&port->egress) ||
+	       port->waiting != NULL;
+}
 
 /* The MTU that holds: the smaller of what was set and what the interface has. Control thread. */
 static inline uint32_t port_mtu(const struct port *port)

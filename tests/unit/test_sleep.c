@@ -421,6 +421,35 @@ static void limiters_wake(void **state)
 	stop(rig);
 }
 
+/* The same for frames that wait on their way out. */
+static void queues_wake(void **state)
+{
+	struct rig *rig = sleeping_rig(2, -1);
+	struct port_settings settings = rig->ports[1]->settings;
+	uint64_t before, begin;
+
+	(void)state;
+	settings.egress.bandwidth.rate = 16000;
+	settings.egress.bandwidth.burst = 1;
+	settings.egress.excess = EXCESS_WAIT;
+	settings.queue.bytes = EGRESS_QUEUE_MIN;
+	settings.queue.time = EGRESS_QUEUE_TIME_MAX;
+	port_set(rig->ports[1], &settings);
+	republish(rig);
+	for (int i = 0; i < 3; i++)
+		rig_inject(rig, 0, rig_mac(1), 1000);
+	begin = limiter_now();
+	start(rig);
+	wait_for_sent(rig, 1, 1);
+	wait_ms(100);
+	before = counter_read(&rig->worker->counters.iterations);
+	wait_ms(300);
+	assert_in_range(counter_read(&rig->worker->counters.iterations) - before, 0, FEW);
+	wait_for_sent(rig, 1, 3);
+	assert_in_range(limiter_now() - begin, 950ull * MS, 10000ull * MS);
+	stop(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -435,6 +464,7 @@ int main(void)
 		cmocka_unit_test(injected_frames_wake),
 		cmocka_unit_test(snapshots_wake),
 		cmocka_unit_test(limiters_wake),
+		cmocka_unit_test(queues_wake),
 	};
 
 	alarm(120);
