@@ -108,8 +108,8 @@ static const struct param bandwidth_params[] = {
 	  .help = "bits a second, of Ethernet header and payload" },
 	{ "burst", PARAM_SIZE, BUCKET(burst), .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
 	  .help = "bytes that may pass at once; by default the larger of 10 ms of the rate and "
-		  "64 KiB; a frame that is longer passes a full bucket, and those behind it wait "
-		  "until it is paid" },
+		  "64 KiB; a longer frame passes once anything is in the bucket, and those behind "
+		  "it wait until it is paid" },
 	{ "one_time_burst", PARAM_SIZE, BUCKET(one_time_burst), .min = LIMIT_BURST_MIN,
 	  .max = LIMIT_BURST_MAX, .help = "bytes that may pass once, before the burst is touched" },
 	{ "size", PARAM_SIZE, BUCKET(size), .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
@@ -124,8 +124,8 @@ static const struct param packets_params[] = {
 	  .help = "packets a second; a frame with segmentation offload is all its segments" },
 	{ "burst", PARAM_SIZE, BUCKET(burst), .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
 	  .help = "packets that may pass at once; by default the larger of 10 ms of the rate and "
-		  "64; a frame that stands for more passes a full bucket, and those behind it wait "
-		  "until it is paid" },
+		  "64; a frame of more segments passes once anything is in the bucket, and those "
+		  "behind it wait until it is paid" },
 	{ "one_time_burst", PARAM_SIZE, BUCKET(one_time_burst), .min = LIMIT_BURST_MIN,
 	  .max = LIMIT_BURST_MAX,
 	  .help = "packets that may pass once, before the burst is touched" },
