@@ -64,6 +64,7 @@ static struct snapshot_port view_of(struct port *port, const struct vlan_members
 {
 	const struct port_settings *settings = &port->settings;
 	const bool limited = limits_are_on(&port->egress);
+	const bool queues = limited && settings->egress.excess == EXCESS_WAIT;
 
 	return (struct snapshot_port){
 		.port = port,
@@ -74,7 +75,7 @@ static struct snapshot_port view_of(struct port *port, const struct vlan_members
 		.enabled = settings->enabled,
 		.pauses = settings->ingress.excess == EXCESS_WAIT,
 		.is_limited = limited || port->waiting != NULL,
-		.queues = limited && port->waiting != NULL && settings->egress.excess == EXCESS_WAIT,
+		.queues = queues && port->waiting != NULL,
 		.queue_bytes = settings->queue.bytes,
 		.queue_time = settings->queue.time * UINT64_C(1000000),
 		.waiting = port->waiting,

@@ -38,11 +38,12 @@ static void republish(struct rig *rig)
 
 static struct port_settings settings_of(uint64_t rate, uint64_t burst, enum limit_excess excess)
 {
-	return (struct port_settings){
-		.enabled = true, .mtu = PORT_MTU_MAX,
-		.egress = { .bandwidth = { .rate = rate, .burst = burst }, .excess = excess },
-		.queue = { .bytes = EGRESS_QUEUE_MIN, .time = 50 },
-	};
+	struct port_settings settings = port_default_settings;
+
+	settings.egress = (struct port_limits){
+		.bandwidth = { .rate = rate, .burst = burst }, .excess = excess };
+	settings.queue = (struct port_queue_limits){ .bytes = EGRESS_QUEUE_MIN, .time = 50 };
+	return settings;
 }
 
 static void set(struct rig *rig, const struct port_settings *settings)
