@@ -281,6 +281,30 @@ static void excess_waits_in_order(void **state)
 	rig_free(rig);
 }
 
+/* A short frame that would fit does not overtake a long one of its burst. */
+static void nobody_overtakes_in_a_burst(void **state)
+{
+	static const uint32_t lengths[] = { 600, 600, 60, 60 };
+	static uint8_t bytes[4][600];
+	struct rig *rig = limited_rig(8 * MBIT, 1000, EXCESS_WAIT);
+
+	(void)state;
+	for (uint8_t i = 0; i < 4; i++) {
+		packet_ethernet(bytes[i], rig_mac(0), rig_mac(99), lengths[i]);
+		bytes[i][14] = i;
+		stage(rig, add(rig, bytes[i], lengths[i]), 0);
+	}
+	send_burst(rig);
+	assert_int_equal(counters_of(rig, 0).packets, 1);
+	assert_int_equal(counters_of(rig, 0).queued, 3);
+	for (int i = 0; i < 20; i++) {
+		now += 100 * US;
+		iterate(rig);
+	}
+	expect_marks(rig, 0, 4);
+	rig_free(rig);
+}
+
 static void a_queue_has_an_end(void **state)
 {
 	struct rig *rig = limited_rig(8 * MBIT, 1000, EXCESS_WAIT);
@@ -570,6 +594,7 @@ int main(void)
 		cmocka_unit_test(segments_are_charged),
 		cmocka_unit_test(each_copy_of_a_flooded_frame_is_charged),
 		cmocka_unit_test(excess_waits_in_order),
+		cmocka_unit_test(nobody_overtakes_in_a_burst),
 		cmocka_unit_test(a_queue_has_an_end),
 		cmocka_unit_test(nobody_waits_for_ever),
 		cmocka_unit_test(a_queue_keeps_up),
