@@ -17,7 +17,7 @@ static bool is_by_size(const struct bucket_given *given)
 	return given->size != 0 || given->refill_time != 0;
 }
 
-/* What the bucket comes to, if check_bucket accepts it. */
+/* What the bucket comes to, if check_bucket accepts it; without a burst the limiter has its own. */
 static void convert(const struct bucket_given *given, enum limit_unit unit,
 		    struct limit_settings *settings)
 {
@@ -87,14 +87,31 @@ static int check_packets(const void *value, struct error *err)
 	return check_bucket(value, LIMIT_PACKETS, err);
 }
 
+/* The same of a bucket whose excess may be dropped. */
+static void convert_for(const struct bucket_given *given, enum limit_unit unit, uint32_t excess,
+			struct limit_settings *settings)
+{
+	convert(given, unit, settings);
+	if (excess == EXCESS_DROP && settings->rate != 0 && settings->burst == 0)
+		settings->burst =
+			limiter_default_burst(settings->rate, unit, LIMIT_BURST_DROP_MS);
+}
+
+static void convert_direction(const struct bucket_given *bandwidth,
+			      const struct bucket_given *packets, uint32_t excess,
+			      struct port_limits *limits)
+{
+	convert_for(bandwidth, LIMIT_BITS, excess, &limits->bandwidth);
+	convert_for(packets, LIMIT_PACKETS, excess, &limits->packets);
+	limits->excess = excess;
+}
+
 void model_limits_convert(const struct limits_given *given, struct port_settings *settings)
 {
-	convert(&given->ingress.bandwidth, LIMIT_BITS, &settings->ingress.bandwidth);
-	convert(&given->ingress.packets, LIMIT_PACKETS, &settings->ingress.packets);
-	settings->ingress.excess = given->ingress.excess;
-	convert(&given->egress.bandwidth, LIMIT_BITS, &settings->egress.bandwidth);
-	convert(&given->egress.packets, LIMIT_PACKETS, &settings->egress.packets);
-	settings->egress.excess = given->egress.excess;
+	convert_direction(&given->ingress.bandwidth, &given->ingress.packets,
+			  given->ingress.excess, &settings->ingress);
+	convert_direction(&given->egress.bandwidth, &given->egress.packets, given->egress.excess,
+			  &settings->egress);
 	settings->queue.bytes = (uint32_t)given->egress.queue.bytes;
 	settings->queue.time = given->egress.queue.time;
 }
@@ -107,9 +124,9 @@ static const struct param bandwidth_params[] = {
 	{ "rate", PARAM_RATE, BUCKET(rate), .min = LIMIT_BANDWIDTH_MIN, .max = LIMIT_BANDWIDTH_MAX,
 	  .help = "bits a second, of Ethernet header and payload" },
 	{ "burst", PARAM_SIZE, BUCKET(burst), .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
-	  .help = "bytes that may pass at once; by default the larger of 10 ms of the rate and "
-		  "64 KiB; a longer frame passes once anything is in the bucket, and those behind "
-		  "it wait until it is paid" },
+	  .help = "bytes that may pass at once; by default 10 ms of the rate, or 250 ms where "
+		  "the excess is dropped, but at least 64 KiB; a longer frame passes once "
+		  "anything is in the bucket, and those behind it wait until it is paid" },
 	{ "one_time_burst", PARAM_SIZE, BUCKET(one_time_burst), .min = LIMIT_BURST_MIN,
 	  .max = LIMIT_BURST_MAX, .help = "bytes that may pass once, before the burst is touched" },
 	{ "size", PARAM_SIZE, BUCKET(size), .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
@@ -123,9 +140,9 @@ static const struct param packets_params[] = {
 	{ "rate", PARAM_RATE, BUCKET(rate), .min = LIMIT_PACKETS_MIN, .max = LIMIT_PACKETS_MAX,
 	  .help = "packets a second; a frame with segmentation offload is all its segments" },
 	{ "burst", PARAM_SIZE, BUCKET(burst), .min = LIMIT_BURST_MIN, .max = LIMIT_BURST_MAX,
-	  .help = "packets that may pass at once; by default the larger of 10 ms of the rate and "
-		  "64; a frame of more segments passes once anything is in the bucket, and those "
-		  "behind it wait until it is paid" },
+	  .help = "packets that may pass at once; by default 10 ms of the rate, or 250 ms "
+		  "where the excess is dropped, but at least 64; a frame of more segments passes "
+		  "once anything is in the bucket, and those behind it wait until it is paid" },
 	{ "one_time_burst", PARAM_SIZE, BUCKET(one_time_burst), .min = LIMIT_BURST_MIN,
 	  .max = LIMIT_BURST_MAX,
 	  .help = "packets that may pass once, before the burst is touched" },

@@ -81,13 +81,14 @@ static int64_t level(const struct limiter_clock *clock, uint64_t arrival)
 	return (int64_t)(kept < clock->burst ? kept : clock->burst);
 }
 
-static uint64_t default_burst(const struct limit_settings *settings, enum limit_unit unit)
+uint64_t limiter_default_burst(uint64_t rate, enum limit_unit unit, unsigned int milliseconds)
 {
 	const uint64_t least =
 		unit == LIMIT_BITS ? LIMIT_BURST_DEFAULT : LIMIT_BURST_DEFAULT_PACKETS;
-	const uint64_t rate = unit == LIMIT_BITS ? settings->rate / 8 : settings->rate;
-	const uint64_t burst = rate * LIMIT_BURST_DEFAULT_MS / 1000;
+	const uint64_t burst = (unit == LIMIT_BITS ? rate / 8 : rate) * milliseconds / 1000;
 
+	if (burst > LIMIT_BURST_MAX)
+		return LIMIT_BURST_MAX;
 	return burst > least ? burst : least;
 }
 
@@ -104,7 +105,9 @@ void limiter_set(struct limiter *limiter, const struct limit_settings *settings,
 	}
 	clock = clock_at(limiter, now);
 	clock.rate = (uint64_t)((((wide)settings->rate << FRACTION_BITS) + second / 2) / second);
-	clock.burst = settings->burst != 0 ? settings->burst : default_burst(settings, unit);
+	clock.burst = settings->burst;
+	if (clock.burst == 0)
+		clock.burst = limiter_default_burst(settings->rate, unit, LIMIT_BURST_DEFAULT_MS);
 	if (begins)
 		__atomic_store_n(&limiter->arrival, clock.earned - clock.burst, __ATOMIC_RELAXED);
 	if (begins || settings->one_time_burst != limiter->one_time_set)

@@ -43,6 +43,11 @@
 
 /* The default burst: this much of the rate, but at least so many bytes or packets. */
 #define LIMIT_BURST_DEFAULT_MS 10
+/*
+ * Where the excess is dropped: a TCP sender notices late, and stands still for 200 ms after what it
+ * takes for congestion, so that a smaller bucket keeps it far below the rate.
+ */
+#define LIMIT_BURST_DROP_MS 250
 #define LIMIT_BURST_DEFAULT 65536
 #define LIMIT_BURST_DEFAULT_PACKETS 64
 
@@ -96,6 +101,9 @@ struct limit_grant {
  */
 void limiter_set(struct limiter *limiter, const struct limit_settings *settings,
 		 enum limit_unit unit, uint64_t now);
+
+/* So many milliseconds of a rate, in tokens, within the bounds of a default burst. Any thread. */
+uint64_t limiter_default_burst(uint64_t rate, enum limit_unit unit, unsigned int milliseconds);
 
 /* The time for the functions here: ns. Any thread. */
 uint64_t limiter_now(void);
