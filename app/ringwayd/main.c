@@ -6,6 +6,7 @@
 #include "methods.h"
 #include "options.h"
 #include "ready.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -23,12 +24,13 @@
 #include "port/memory_fault.h"
 #include "rpc/server.h"
 #include "rpc/socket.h"
+#include "telemetry/endpoints.h"
 #include "worker/watchdog.h"
 
 #define DRAIN_MS 200
 
 static struct daemon daemon_state;
-static struct rpc_server *server;
+static struct worker_load loads[WORKERS_MAX];
 static struct options options;
 static struct loop_timer patience;
 static bool stopping, failed;
@@ -103,10 +105,10 @@ static void serve(struct daemon *daemon)
 	struct error err;
 
 	loop_timer_stop(&patience);
-	if (server != NULL)
+	if (daemon->server != NULL)
 		return;
-	if (rpc_server_new(&server, daemon->loop, daemon->socket, options.socket_mode, methods,
-			   daemon, &err) != 0 ||
+	if (rpc_server_new(&daemon->server, daemon->loop, daemon->socket, options.socket_mode,
+			   methods, daemon, &err) != 0 ||
 	    set_owner(&err) != 0) {
 		complain(&err);
 		failed = true;
@@ -122,9 +124,10 @@ static void ports_are_open(void *argument)
 {
 	struct daemon *daemon = argument;
 
+	daemon->opened = true;
 	serve(daemon);
 	/* What the file said, or what was saved in another way, is safe from now on. */
-	if (server != NULL)
+	if (daemon->server != NULL)
 		saving_write(daemon->control, NULL, NULL);
 }
 
@@ -220,12 +223,12 @@ static void stop_workers(struct control *control)
 	rte_eal_mp_wait_lcore();
 }
 
-static int print_schema(void)
+/* Takes over the description. */
+static int print_description(json_t *description)
 {
-	json_t *schema = daemon_schema();
-	int result = json_dumpf(schema, stdout, JSON_INDENT(2));
+	int result = json_dumpf(description, stdout, JSON_INDENT(2));
 
-	json_decref(schema);
+	json_decref(description);
 	return result == 0 && putchar('\n') != EOF && fflush(stdout) == 0 ? 0 : 1;
 }
 
@@ -246,7 +249,9 @@ int main(int argc, char **argv)
 
 	options_parse(&options, argc, argv);
 	if (options.schema)
-		return print_schema();
+		return print_description(daemon_schema());
+	if (options.metrics)
+		return print_description(metric_describe());
 	if (read_configuration(&start, &err) != 0)
 		return complain(&err);
 	if (rpc_socket_probe(options.socket, &err) != 0)
@@ -260,6 +265,8 @@ int main(int argc, char **argv)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	daemon->started = now.tv_sec;
+	daemon->started_wall = (uint64_t)time(NULL);
+	daemon->loads = loads;
 	daemon->socket = options.socket;
 	daemon->options = &options;
 	daemon->config = options.config;
@@ -281,17 +288,23 @@ int main(int argc, char **argv)
 		return complain(&err);
 	saving_begin(daemon->control, &start, state);
 	daemon->control->directory = options.directory;
+	daemon->control->listening.handler = pages_handle;
+	daemon->control->listening.argument = daemon;
 	start_workers(daemon->control);
+	if (stats_watch_load(daemon) != 0 || stats_register_endpoints(daemon) != 0)
+		log_warning("ringwayd", "DPDK's telemetry does not know of the switch");
 	if (loop_timer_start(&patience, daemon->loop, PATIENCE_MS, ports_are_late, daemon) != 0)
 		log_warning("ringwayd", "out of memory for a timer");
 	control_start(daemon->control, start.model, ports_are_open, daemon);
 	loop_run(daemon->loop);
 
-	if (server != NULL)
-		rpc_server_drain(server, DRAIN_MS);
-	rpc_server_free(server);
+	endpoints_close();
+	if (daemon->server != NULL)
+		rpc_server_drain(daemon->server, DRAIN_MS);
+	rpc_server_free(daemon->server);
 	stop_workers(daemon->control);
 	control_free(daemon->control);
+	loop_timer_stop(&daemon->load_timer);
 	loop_timer_stop(&patience);
 	loop_timer_stop(&interrupt);
 	loop_timer_stop(&terminate);

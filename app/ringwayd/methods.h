@@ -8,14 +8,22 @@
 #include "options.h"
 #include "rpc/method.h"
 
+struct rpc_server;
+struct worker_load;
+
 struct daemon {
 	struct loop *loop;
 	struct control *control;
+	struct rpc_server *server; /* NULL: not yet */
+	struct worker_load *loads; /* by worker: stats.h */
+	struct loop_timer load_timer;
 	const char *socket;
 	const char *config;   /* the configuration file, or NULL */
 	const char *state;    /* the state file, or NULL */
 	const struct options *options;
 	long started;         /* seconds, CLOCK_MONOTONIC */
+	uint64_t started_wall; /* seconds since 1970 */
+	bool opened;          /* the first configuration is applied */
 	void (*shutdown)(struct daemon *daemon);
 };
 

@@ -120,6 +120,9 @@ static json_t *list_changes(const struct model *from, const struct model *to)
 			add_port_change(changes, port->name, actions[difference],
 					differing_keys(before->source, port->source));
 	}
+	if (!model_same_metrics(from, to))
+		json_array_append_new(changes, json_pack("{s:s, s:s}", "object", "metrics",
+							 "action", "set"));
 	if (!model_same_bridge(from, to))
 		json_array_append_new(changes, json_pack("{s:s, s:s}", "object", "bridge", "action",
 							 "set"));
@@ -148,7 +151,7 @@ static int make_applied(struct change *change, const struct model *now, struct m
 	return model_copy_to(request->dry_run ? now : request->model, wanted, err);
 }
 
-/* The ports that the world did not let us open. */
+/* The ports, and the address for metrics, that the world did not let us open. */
 static json_t *list_faults(const struct control *control)
 {
 	json_t *faults = json_array();
@@ -161,6 +164,10 @@ static json_t *list_faults(const struct control *control)
 								port->model->name, "reason",
 								port->fault.message));
 	}
+	if (control->listening.fault.message[0] != '\0')
+		json_array_append_new(faults,
+				      json_pack("{s:s, s:s}", "object", "metrics", "reason",
+						control->listening.fault.message));
 	return faults;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/units.h"
 #include "rpc/describe.h"
+#include "stats.h"
 
 struct port_name {
 	char name[PORT_NAME_SIZE];
@@ -20,19 +21,6 @@ static const struct param port_name_params[] = {
 
 /* ---- looking ---- */
 
-/* What lists show of a port. */
-static json_t *port_summary(struct control_port *port)
-{
-	const char *reason = NULL;
-	bool up = control_port_is_up(port, &reason);
-	json_t *labels = port->model->labels != NULL ? json_incref(port->model->labels)
-						     : json_object();
-
-	return json_pack("{s:s, s:s, s:s, s:s?, s:o}", "name", port->model->name, "type",
-			 port->model->ops->type, "state", up ? "up" : "down", "reason",
-			 up ? NULL : reason, "labels", labels);
-}
-
 static int list_ports(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
@@ -42,7 +30,8 @@ static int list_ports(struct call *call, const void *params, json_t **result, st
 	*result = json_array();
 	for (uint16_t i = 0; i < daemon->control->port_count; i++)
 		if (daemon->control->ports[i].model != NULL)
-			json_array_append_new(*result, port_summary(&daemon->control->ports[i]));
+			json_array_append_new(*result,
+					      stats_port_summary(&daemon->control->ports[i]));
 	return 0;
 }
 
@@ -143,7 +132,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 	if (port == NULL)
 		return no_such_port(wish->name, err);
 	settings = &port->model->settings;
-	*result = port_summary(port);
+	*result = stats_port_summary(port);
 	json_object_update_missing(*result, port->model->source);
 	json_object_set_new(*result, "queues", json_integer(port->model->queues));
 	json_object_set_new(*result, "enabled", json_boolean(settings->enabled));

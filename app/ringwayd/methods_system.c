@@ -7,14 +7,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <rte_cycles.h>
+#include <rte_eal.h>
 #include <rte_version.h>
 
 #include "base/log.h"
 #include "control/slots.h"
 #include "rpc/describe.h"
-#include "sync/counter.h"
-#include "telemetry/metric.h"
+#include "stats.h"
 
 static int system_info(struct call *call, const void *params, json_t **result, struct error *err)
 {
@@ -24,11 +23,12 @@ static int system_info(struct call *call, const void *params, json_t **result, s
 	(void)params;
 	(void)err;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	*result = json_pack("{s:s, s:s, s:s, s:i, s:I, s:s, s:I, s:i}", "name", "ringway",
+	*result = json_pack("{s:s, s:s, s:s, s:i, s:I, s:s, s:I, s:i, s:s}", "name", "ringway",
 			    "version", RINGWAY_VERSION, "dpdk", rte_version(), "pid", (int)getpid(),
 			    "uptime", (json_int_t)(now.tv_sec - daemon->started), "socket",
 			    daemon->socket, "revision", (json_int_t)daemon->control->revision,
-			    "retired", (int)daemon->control->retired);
+			    "retired", (int)daemon->control->retired, "runtime_directory",
+			    rte_eal_get_runtime_dir());
 	return 0;
 }
 
@@ -42,41 +42,6 @@ static int system_shutdown(struct call *call, const void *params, json_t **resul
 	(void)err;
 	daemon->shutdown(daemon);
 	return 0;
-}
-
-/* Burst sizes by powers of two: "1", "2", "4" for 3 and 4, and so on. */
-static json_t *bursts_to_json(const struct worker_counters *counters)
-{
-	json_t *object = json_object();
-
-	for (unsigned int class = 0; class < WORKER_BURSTS; class++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "%u", 1u << class);
-		json_object_set_new(
-			object, name,
-			json_integer((json_int_t)counter_read(&counters->bursts[class])));
-	}
-	return object;
-}
-
-static json_t *workers_to_json(const struct control *control)
-{
-	json_t *list = json_array();
-
-	for (uint16_t i = 0; i < control->worker_count; i++) {
-		const struct worker *worker = control->workers[i];
-		json_t *object = json_pack("{s:i, s:i, s:s, s:I}", "worker", i, "cpu", worker->cpu,
-					   "idle", worker_idle_names[worker->idle], "cycles_hz",
-					   (json_int_t)rte_get_tsc_hz());
-
-		metric_add_json(metric_worker, &worker->counters, object);
-		json_object_set_new(object, "inject_refused",
-				    json_integer((json_int_t)worker->injector.refused));
-		json_object_set_new(object, "bursts", bursts_to_json(&worker->counters));
-		json_array_append_new(list, object);
-	}
-	return list;
 }
 
 /* Adds to each of the workers the queues that it polls. */
@@ -105,65 +70,16 @@ static int worker_list(struct call *call, const void *params, json_t **result, s
 
 	(void)params;
 	(void)err;
-	*result = workers_to_json(daemon->control);
+	*result = stats_workers_to_json(daemon);
 	add_polled(daemon->control, *result);
 	return 0;
 }
 
-/* How a port's frames are spread over its queue pairs. */
-static json_t *queues_to_json(const struct port *port)
-{
-	json_t *list = json_array();
-
-	for (uint16_t q = 0; q < port->queue_count; q++) {
-		struct port_counters sum = { .rx.packets = 0 };
-
-		port_add_counters(port, q, &sum);
-		json_array_append_new(list, json_pack("{s:I, s:I}", "rx_packets",
-						      (json_int_t)sum.rx.packets, "tx_packets",
-						      (json_int_t)sum.tx.packets));
-	}
-	return list;
-}
-
-static json_t *ports_to_json(const struct control *control)
-{
-	json_t *list = json_array();
-
-	for (uint16_t i = 0; i < control->port_count; i++) {
-		const struct control_port *port = &control->ports[i];
-		struct port_counters sum = { .rx.packets = 0 };
-		json_t *object;
-
-		if (port->model == NULL)
-			continue;
-		object = json_pack("{s:s}", "name", port->model->name);
-		if (port->port != NULL)
-			port_sum_counters(port->port, &sum);
-		metric_add_json(metric_rx, &sum.rx, object);
-		metric_add_json(metric_tx, &sum.tx, object);
-		if (port->port != NULL && port->port->queue_count > 1)
-			json_object_set_new(object, "queues", queues_to_json(port->port));
-		json_array_append_new(list, object);
-	}
-	return list;
-}
-
 static int stats_get(struct call *call, const void *params, json_t **result, struct error *err)
 {
-	const struct daemon *daemon = call_context(call);
-	const struct control *control = daemon->control;
-	json_t *fdb = json_pack("{s:i}", "entries", (int)control->fdb->entries);
-	uint64_t overflowed = 0;
-
 	(void)params;
 	(void)err;
-	metric_add_json(metric_fdb, &control->fdb->counters, fdb);
-	for (uint16_t i = 0; i < control->worker_count; i++)
-		overflowed += counter_read(&control->workers[i]->learner.overflowed);
-	json_object_set_new(fdb, "overflowed", json_integer((json_int_t)overflowed));
-	*result = json_pack("{s:o, s:o, s:o}", "ports", ports_to_json(control), "workers",
-			    workers_to_json(control), "fdb", fdb);
+	*result = stats_to_json(call_context(call));
 	return 0;
 }
 

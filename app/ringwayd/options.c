@@ -42,6 +42,7 @@ static const char usage[] =
 	"  --socket-group GROUP its group (the same)\n"
 	"  --log-level LEVEL    error, warning, info or debug (info)\n"
 	"  --schema             prints methods, parameters and configuration as OpenRPC, and ends\n"
+	"  --metrics            prints which metrics there are, as JSON, and ends\n"
 	"  --help, --version\n"
 	"\n"
 	"Stays in the foreground and logs on stderr. Ready when its socket answers. SIGHUP\n"
@@ -119,6 +120,7 @@ void options_parse(struct options *options, int argc, char **argv)
 		{ "socket-user", required_argument, NULL, 'u' },
 		{ "socket-group", required_argument, NULL, 'g' },
 		{ "schema", no_argument, NULL, 'j' },
+		{ "metrics", no_argument, NULL, 'M' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
@@ -152,6 +154,9 @@ void options_parse(struct options *options, int argc, char **argv)
 			break;
 		case 'j':
 			options->schema = true;
+			break;
+		case 'M':
+			options->metrics = true;
 			break;
 		case 'l':
 			set_log_level(optarg);

@@ -19,6 +19,7 @@ struct options {
 	uid_t socket_user;  /* (uid_t)-1: the daemon's own */
 	gid_t socket_group; /* (gid_t)-1: the daemon's own */
 	bool schema;        /* print the schema and leave */
+	bool metrics;       /* the same with the metrics */
 	cpu_set_t allowed;  /* the CPUs that the daemon was started on */
 	uint32_t last_cpu;  /* the last of them */
 	int eal_argc;       /* what stands after -- */

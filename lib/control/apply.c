@@ -137,6 +137,16 @@ static void fail_change(struct change *change, const struct error *fault)
 	change->failed = true;
 }
 
+static void listen_planned(struct control *control)
+{
+	struct change *change = control->current;
+	struct listening *listening = &control->listening;
+
+	if (listening_set(listening, control->loop, change->wanted, change->strict) != 0 &&
+	    change->strict)
+		fail_change(change, &listening->fault);
+}
+
 static void open_planned(struct control *control)
 {
 	for (uint16_t i = 0; i < control->port_count; i++) {
@@ -385,7 +395,8 @@ static void finish(struct control *control)
 		change->wanted = NULL;
 		change->done(change, &change->fault);
 	} else {
-		change->changed |= !model_same_bridge(control->model, change->wanted);
+		change->changed |= !model_same_bridge(control->model, change->wanted) ||
+				   !model_same_metrics(control->model, change->wanted);
 		model_free(control->model);
 		control->model = change->wanted;
 		change->wanted = NULL;
@@ -430,6 +441,9 @@ static void advance(struct control *control)
 	control->pending = 1;
 	switch (change->phase++) {
 	case PHASE_OPEN:
+		listen_planned(control);
+		open_planned(control);
+		break;
 	case PHASE_OPEN_REST:
 		open_planned(control);
 		break;
@@ -564,6 +578,7 @@ static void retry(void *argument)
 		       (control->ports[i].state == PORT_FAULTY || is_lost(&control->ports[i]));
 	if (control->current != NULL || control->stopping)
 		return;
+	listening_retry(&control->listening, control->loop);
 	if (mtu_has_changed(control) && slots_publish(control) != 0)
 		log_error("control", "out of memory: the workers go by an old MTU");
 	if (!due)
@@ -699,6 +714,7 @@ void control_free(struct control *control)
 	loop_timer_stop(&control->tick);
 	loop_timer_stop(&control->retry);
 	loop_timer_stop(&control->hurry);
+	listening_close(&control->listening);
 	state_free(control->state);
 	for (uint16_t i = 0; i < control->worker_count; i++)
 		worker_free(control->workers[i]);

@@ -6,7 +6,7 @@
  * runs, and apply compares the two and does what is different. Changes are done one at a time, in
  * order; each as a whole or not at all:
  *
- *   1. ports that are new are opened;
+ *   1. metrics are served where that is wanted, and ports that are new are opened;
  *   2. those that go, or must be opened anew, are taken out of the snapshot and closed;
  *   3. what had to wait for that is opened;
  *   4. what can change while it runs is changed, one snapshot with all of it is published, and the
@@ -17,7 +17,8 @@
  * cannot be saved it is undone, too.
  *
  * A port that the world does not let us open (a permission, a path) is down with its reason and is
- * tried again every few seconds; that fails only a change that is strict.
+ * tried again every few seconds; that fails only a change that is strict. The same holds for the
+ * address where metrics are served.
  *
  * Control thread, all of it.
  */
@@ -29,6 +30,7 @@
 
 #include "base/loop.h"
 #include "bridge/fdb.h"
+#include "control/listening.h"
 #include "control/model.h"
 #include "control/state.h"
 #include "port/port.h"
@@ -106,6 +108,7 @@ struct control {
 	struct vlan_set suppression; /* as in the model */
 	struct model *model;  /* what runs */
 	uint64_t revision;    /* of the model */
+	struct listening listening; /* its handler: set before control_start */
 	uint16_t worker_count;
 	struct worker *workers[WORKERS_MAX];
 	uint16_t port_count;  /* slots that were ever used */

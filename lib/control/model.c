@@ -17,6 +17,7 @@
 struct root_config {
 	json_t *workers;
 	struct model_bridge bridge;
+	struct model_metrics metrics;
 	json_t *addresses;
 	json_t *suppression;
 	json_t *ports;
@@ -59,13 +60,29 @@ static const struct param bridge_params[] = {
 	{ NULL }
 };
 
+static int check_listen(const void *value, struct error *err)
+{
+	struct listen_address address;
+
+	return listen_parse(value, &address, err);
+}
+
+static const struct param metrics_params[] = {
+	{ "listen", PARAM_STRING, PARAM_AT(struct root_config, metrics.listen),
+	  .check = check_listen,
+	  .help = "an address and port (127.0.0.1:9477, [::1]:9477), or the path of a unix socket; "
+		  "by default none" },
+	{ NULL }
+};
+
 static const struct param root_params[] = {
 	{ "workers", PARAM_JSON, PARAM_AT(struct root_config, workers), .json_kind = JSON_ARRAY,
 	  .help = "the polling threads, each on a CPU of its own; read at start" },
 	{ "bridge", PARAM_OBJECT, .fields = bridge_params, .help = "the forwarding table" },
 	{ "ports", PARAM_JSON, PARAM_AT(struct root_config, ports), .json_kind = JSON_ARRAY,
 	  .help = "the ports" },
-	{ "metrics", PARAM_LATER, .help = "where metrics are served" },
+	{ "metrics", PARAM_OBJECT, .fields = metrics_params,
+	  .help = "where metrics and the status page are served, over HTTP" },
 	{ NULL }
 };
 
@@ -315,6 +332,7 @@ int model_parse(const json_t *root, uint32_t default_cpu, struct model **model, 
 	result = param_parse(root_params, root, &config, "configuration", "", err);
 	if (result == 0) {
 		(*model)->bridge = config.bridge;
+		(*model)->metrics = config.metrics;
 		if (config.suppression != NULL)
 			vlan_list_parse(config.suppression, 0, &(*model)->bridge.suppression, err);
 		result = parse_workers(*model, config.workers, default_cpu, err);
@@ -377,6 +395,7 @@ struct model *model_copy_without_ports(const struct model *model)
 	if (copy == NULL)
 		return NULL;
 	copy->bridge = model->bridge;
+	copy->metrics = model->metrics;
 	copy->workers = calloc(model->worker_count, sizeof(*copy->workers));
 	if (copy->workers == NULL) {
 		free(copy);
@@ -424,6 +443,9 @@ json_t *model_to_json(const struct model *model)
 	if (model->address_count > 0)
 		json_object_set_new(bridge, "addresses", model_addresses_to_json(model));
 	json_object_set_new(root, "bridge", bridge);
+	if (model->metrics.listen[0] != '\0')
+		json_object_set_new(root, "metrics",
+				    json_pack("{s:s}", "listen", model->metrics.listen));
 	for (uint32_t i = 0; i < model->port_count; i++)
 		json_array_append(ports, model->ports[i]->source);
 	json_object_set_new(root, "ports", ports);
@@ -479,6 +501,11 @@ bool model_same_bridge(const struct model *model, const struct model *other)
 			return false;
 	}
 	return true;
+}
+
+bool model_same_metrics(const struct model *model, const struct model *other)
+{
+	return strcmp(model->metrics.listen, other->metrics.listen) == 0;
 }
 
 void model_free(struct model *model)

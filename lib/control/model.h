@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "bridge/fdb.h"
 #include "port/port.h"
+#include "telemetry/listen.h"
 #include "worker/worker.h"
 
 struct model_worker {
@@ -26,6 +27,10 @@ struct model_bridge {
 	uint32_t ageing;   /* seconds, 0: never */
 	uint32_t capacity; /* entries */
 	struct vlan_set suppression; /* where known neighbours are asked alone; 0: without VLAN */
+};
+
+struct model_metrics {
+	char listen[LISTEN_TEXT_SIZE]; /* "": nowhere */
 };
 
 /* A static address of the bridge, beside those that ports have as their own. */
@@ -53,6 +58,7 @@ struct model {
 	uint32_t worker_count;
 	struct model_worker *workers;
 	struct model_bridge bridge;
+	struct model_metrics metrics;
 	uint32_t address_count;
 	struct model_address *addresses;
 	uint32_t port_count;
@@ -83,8 +89,11 @@ void model_free(struct model *model);
 /* The configuration object that model_parse would take. A new reference; NULL without memory. */
 json_t *model_to_json(const struct model *model);
 
-/* Do both say the same of everything but ports? */
+/* Do both say the same of workers and bridge? */
 bool model_same_bridge(const struct model *model, const struct model *other);
+
+/* And of where metrics are served? */
+bool model_same_metrics(const struct model *model, const struct model *other);
 
 /* ---- editing a copy ---- */
 

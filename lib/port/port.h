@@ -73,6 +73,13 @@ struct port_counters {
 	struct tx_counters tx;
 } __attribute__((aligned(64)));
 
+/* The other side's connection, where a port has one that comes and goes. */
+struct port_connection {
+	uint64_t connected;
+	uint64_t since; /* when that began, or ended; seconds since 1970 */
+	uint64_t connects, reconnects, disconnects, refused;
+};
+
 /* What a port type is told when it is made, and whom it may call. All outlive the port. */
 struct port_host {
 	struct retire *retire;
@@ -219,6 +226,9 @@ struct port_ops {
 
 	/* Adds what the operator may see to an object that has the common keys. */
 	void (*status)(struct port *port, json_t *object);
+
+	/* Fills all of *connection. NULL: the type has none. */
+	void (*connection)(struct port *port, struct port_connection *connection);
 
 	/* Is traffic possible? If not, *reason is a sentence, valid until the next call. */
 	bool (*is_up)(struct port *port, const char **reason);

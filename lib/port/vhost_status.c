@@ -254,6 +254,20 @@ static void add_mtu(const struct session *session, json_t *object)
 	json_object_set_new(object, "vmm_mtu_note", json_string(note));
 }
 
+void session_connection(struct session *session, struct port_connection *connection)
+{
+	pthread_mutex_lock(&session->lock);
+	*connection = (struct port_connection){
+		.connected = session->connections[0] != NULL,
+		.since = (uint64_t)session->since.wall,
+		.connects = session->connects,
+		.reconnects = session->reconnects,
+		.disconnects = session->disconnects,
+		.refused = session->refused,
+	};
+	pthread_mutex_unlock(&session->lock);
+}
+
 void session_status(struct session *session, json_t *object)
 {
 	json_t *rings = json_array();

@@ -7,6 +7,7 @@
 
 #include "port/vhost_session.h"
 
-/* As port_ops->status and is_up. */
+/* As port_ops->status, connection and is_up. */
 void session_status(struct session *session, json_t *object);
+void session_connection(struct session *session, struct port_connection *connection);
 bool session_is_up(struct session *session, const char **reason);

@@ -371,6 +371,13 @@ static void status(struct port *port, json_t *object)
 		session_status(port->driver, object);
 }
 
+static void connection(struct port *port, struct port_connection *connection)
+{
+	*connection = (struct port_connection){ 0 };
+	if (port->driver != NULL)
+		session_connection(port->driver, connection);
+}
+
 static bool is_up(struct port *port, const char **reason)
 {
 	*reason = "not open";
@@ -391,6 +398,7 @@ const struct port_ops vhost_user_ops = {
 	.is_lost = is_lost,
 	.close = close_port,
 	.status = status,
+	.connection = connection,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
 	.expect = expect,

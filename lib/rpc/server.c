@@ -79,7 +79,7 @@ struct rpc_server {
 	const struct method *const *tables;
 	void *context;
 	LIST_HEAD(, connection) clients;
-	unsigned int client_count;
+	struct rpc_counters counters;
 };
 
 static void descriptors_close(struct call_descriptors *descriptors)
@@ -96,7 +96,7 @@ static void connection_free(struct connection *client)
 	LIST_FOREACH(pending, &client->pending, link)
 		pending->client = NULL;
 	LIST_REMOVE(client, link);
-	client->server->client_count--;
+	client->server->counters.clients--;
 	descriptors_close(&client->descriptors);
 	event_free(client->readable);
 	evbuffer_free(client->input);
@@ -153,7 +153,19 @@ static void drop_deaf(struct connection *client)
 	LOG_LIMITED(LOG_WARNING, "rpc",
 		    "the client with pid %d and uid %u does not read its answers: dropped",
 		    (int)client->peer.pid, (unsigned int)client->peer.uid);
+	client->server->counters.deaf++;
 	client->dropped = true;
+}
+
+static void count_refusals(struct rpc_counters *counters, const json_t *response)
+{
+	size_t count = json_array_size(response);
+
+	if (json_object_get(response, "error") != NULL)
+		counters->refusals++;
+	for (size_t i = 0; i < count; i++)
+		if (json_object_get(json_array_get(response, i), "error") != NULL)
+			counters->refusals++;
 }
 
 /* Takes over the response. */
@@ -161,6 +173,7 @@ static void connection_send(struct connection *client, json_t *response)
 {
 	struct evbuffer *output = bufferevent_get_output(client->stream);
 	struct evbuffer *text = answer_text(response);
+	struct rpc_counters *counters = &client->server->counters;
 	struct error err;
 
 	if (text == NULL) {
@@ -173,12 +186,16 @@ static void connection_send(struct connection *client, json_t *response)
 		short_response = method_error_response(json_object_get(response, "id"), &err);
 		text = answer_text(short_response);
 		json_decref(short_response);
+		counters->refusals++;
+	} else {
+		count_refusals(counters, response);
 	}
 	json_decref(response);
 	if (text == NULL) {
 		client->dropped = true;
 		return;
 	}
+	counters->sent_bytes += evbuffer_get_length(text);
 	if (evbuffer_get_length(output) + evbuffer_get_length(text) > OUTPUT_MAX) {
 		drop_deaf(client);
 	} else if (evbuffer_add_buffer(output, text) != 0) {
@@ -315,6 +332,7 @@ static void handle_value(struct connection *client)
 	pending->client = client;
 	LIST_INSERT_HEAD(&client->pending, pending, link);
 	client->pending_count++;
+	server->counters.requests++;
 	method_dispatch(server->tables, server->context, &client->peer, &client->descriptors,
 			request, answered, pending);
 	json_decref(request);
@@ -453,6 +471,7 @@ static bool receive(struct connection *client)
 	space.iov_len = (size_t)length;
 	evbuffer_commit_space(client->input, &space, 1);
 	client->received += (uint64_t)length;
+	client->server->counters.received_bytes += (uint64_t)length;
 	client->eof = length == 0;
 	keep_descriptors(client, &message);
 	return true;
@@ -522,7 +541,8 @@ static void connection_new(struct rpc_server *server, int fd)
 	bufferevent_set_timeouts(client->stream, NULL, &patience);
 	bufferevent_enable(client->stream, EV_WRITE);
 	LIST_INSERT_HEAD(&server->clients, client, link);
-	server->client_count++;
+	server->counters.clients++;
+	server->counters.connects++;
 	log_debug("rpc", "pid %d, uid %u: connected", (int)client->peer.pid,
 		  (unsigned int)client->peer.uid);
 	return;
@@ -549,10 +569,12 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
 	(void)listener;
 	(void)address;
 	(void)length;
-	if (server->client_count >= CLIENTS_MAX)
-		turn_away(fd);
-	else
+	if (server->counters.clients < CLIENTS_MAX) {
 		connection_new(server, fd);
+		return;
+	}
+	server->counters.turned_away++;
+	turn_away(fd);
 }
 
 static void accept_again(void *argument)
@@ -617,6 +639,11 @@ void rpc_server_free(struct rpc_server *server)
 	evconnlistener_free(server->listener);
 	rpc_socket_close(&server->socket);
 	free(server);
+}
+
+const struct rpc_counters *rpc_server_counters(const struct rpc_server *server)
+{
+	return &server->counters;
 }
 
 static long now_ms(void)

@@ -25,6 +25,18 @@
 
 struct rpc_server;
 
+/* What the server did; it alone counts. */
+struct rpc_counters {
+	uint64_t clients;     /* connected now */
+	uint64_t connects;
+	uint64_t turned_away; /* clients over the limit */
+	uint64_t deaf;        /* clients dropped, as they did not read */
+	uint64_t requests;    /* values: batches are one */
+	uint64_t refusals;    /* answers that are errors, those in batches too */
+	uint64_t received_bytes;
+	uint64_t sent_bytes;  /* of answers */
+};
+
 /*
  * Listens on path. A socket file left behind by a dead daemon is replaced; a living one is refused
  * with ERROR_EXISTS (`path`.lock, held with flock for the server's life, decides; the lock file
@@ -39,6 +51,8 @@ int rpc_server_new(struct rpc_server **server, struct loop *loop, const char *pa
  * go nowhere. Not from within a handler. NULL is fine.
  */
 void rpc_server_free(struct rpc_server *server);
+
+const struct rpc_counters *rpc_server_counters(const struct rpc_server *server);
 
 /*
  * Answers that wait to be sent are given up to `milliseconds` to leave; for shutdown, between

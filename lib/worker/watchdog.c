@@ -45,9 +45,14 @@ bool watchdog_look(struct worker *worker)
 		worker->seen_still = 0;
 		return false;
 	}
-	if (++worker->seen_still < LOOKS)
+	if (++worker->seen_still % LOOKS != 0)
 		return false;
-	worker->seen_still = 0;
+	worker->freed++;
 	pthread_kill(worker->thread, WATCHDOG_SIGNAL);
 	return true;
+}
+
+bool watchdog_is_late(const struct worker *worker)
+{
+	return worker->seen_still >= LOOKS;
 }

@@ -21,3 +21,6 @@ void watchdog_begin(struct worker *worker, bool runs);
 
 /* Looks at the worker; every 10 ms. Returns whether it had to be freed. */
 bool watchdog_look(struct worker *worker);
+
+/* Did it have to be freed, and has not gone on since? */
+bool watchdog_is_late(const struct worker *worker);

@@ -84,6 +84,7 @@ struct worker {
 	/* The same. w: control */
 	uint64_t seen_iterations;
 	uint32_t seen_still; /* looks in a row that found no more */
+	uint64_t freed;      /* times that it was interrupted */
 
 	/* The worker's own. */
 	uint16_t *likely; /* by port: where its frames went last */

@@ -22,7 +22,7 @@ def strip(line):
 def purpose(path, lines):
     """The comment behind the licence line, as words."""
     begins, ends = {".c": ("/*", "*/"), ".h": ("/*", "*/"), ".py": ('"""', '"""'),
-                    ".xml": ("<!--", "-->")}.get(path.suffix, ("#", None))
+                    ".xml": ("<!--", "-->"), ".html": ("<!--", "-->")}.get(path.suffix, ("#", None))
     words = []
     for number, line in enumerate(lines):
         mark = line.strip()

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -15,6 +16,8 @@
 #include "bridge/fdb.h"
 #include "frame/drop.h"
 #include "port/memory.h"
+#include "rpc/server.h"
+#include "telemetry/http.h"
 #include "worker/worker.h"
 
 static json_int_t value_of(const json_t *object, const char *name)
@@ -99,17 +102,21 @@ static void drops_are_shown_by_reason(void **state)
 	json_decref(object);
 }
 
+static size_t fields_of(const struct metric *row)
+{
+	return row->kind == METRIC_DROPS ? DROP_COUNT : row->kind == METRIC_BURSTS ? WORKER_BURSTS
+										   : 1;
+}
+
 /* A counter without a row is one that nobody ever sees. */
 static void check_complete(const struct metric *rows, size_t size)
 {
 	size_t covered = 0;
 
 	for (const struct metric *row = rows; row->name != NULL; row++) {
-		size_t fields = row->kind == METRIC_DROPS ? DROP_COUNT : 1;
-
-		covered += fields;
+		covered += fields_of(row);
 		assert_int_equal(row->offset % sizeof(uint64_t), 0);
-		assert_true(row->offset + fields * sizeof(uint64_t) <= size);
+		assert_true(row->offset + fields_of(row) * sizeof(uint64_t) <= size);
 		assert_true(strlen(row->unit) > 0);
 		assert_true(strlen(row->help) > 0);
 		for (const struct metric *other = rows; other != row; other++) {
@@ -126,8 +133,98 @@ static void no_counter_is_forgotten(void **state)
 	check_complete(metric_rx, sizeof(struct rx_counters));
 	check_complete(metric_tx, sizeof(struct tx_counters));
 	check_complete(metric_fdb, sizeof(struct fdb_counters));
-	/* The histogram is no row of its own yet. */
-	check_complete(metric_worker, offsetof(struct worker_counters, bursts));
+	check_complete(metric_worker, sizeof(struct worker_counters));
+	check_complete(metric_port, sizeof(struct port_facts));
+	check_complete(metric_limiter, sizeof(struct limiter_facts));
+	check_complete(metric_vhost, sizeof(struct port_connection));
+	check_complete(metric_worker_facts, sizeof(struct worker_facts));
+	check_complete(metric_fdb_facts, sizeof(struct fdb_facts));
+	check_complete(metric_control, sizeof(struct control_facts));
+	check_complete(metric_rpc, sizeof(struct rpc_counters));
+	check_complete(metric_http, sizeof(struct http_counters));
+	check_complete(metric_process, sizeof(struct process_facts));
+}
+
+static bool is_listed(const struct metric *rows)
+{
+	for (const struct metric_table *table = metric_tables; table->object != NULL; table++)
+		if (table->rows == rows)
+			return true;
+	return false;
+}
+
+static void no_table_is_forgotten(void **state)
+{
+	const struct metric *const tables[] = { metric_rx, metric_tx, metric_worker, metric_fdb,
+						metric_port, metric_limiter, metric_vhost,
+						metric_worker_facts, metric_fdb_facts,
+						metric_control, metric_rpc, metric_http,
+						metric_process };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		assert_true(is_listed(tables[i]));
+}
+
+static void check_family(const char *object, const char *name, const char *family_name,
+			 const char *direction, const char *unit, uint32_t parts)
+{
+	const struct metric row = { name, METRIC_COUNTER, 0, "ns", "help" };
+	struct metric_family family;
+
+	metric_name_family(object, &row, &family);
+	assert_string_equal(family.name, family_name);
+	assert_int_equal(family.parts, parts);
+	if (direction != NULL)
+		assert_string_equal(family.direction, direction);
+	else
+		assert_null(family.direction);
+	if (unit != NULL)
+		assert_string_equal(family.unit, unit);
+	else
+		assert_null(family.unit);
+}
+
+static void families_follow_from_rows(void **state)
+{
+	(void)state;
+	check_family("port", "rx_packets", "ringway_port_packets", "rx", "packets", 1);
+	check_family("port", "tx_bytes", "ringway_port_bytes", "tx", "bytes", 1);
+	check_family("port", "rx_throttled_ns", "ringway_port_throttled_seconds", "rx", "seconds",
+		     1000000000);
+	check_family("port", "rx_throttled", "ringway_port_throttled", "rx", NULL, 1);
+	check_family("worker", "load_ppm", "ringway_worker_load_ratio", NULL, "ratio", 1000000);
+	check_family("worker", "busy_cycles", "ringway_worker_busy_cycles", NULL, "cycles", 1);
+	check_family("fdb", "learned", "ringway_fdb_learned", NULL, NULL, 1);
+}
+
+/* What stands for one thing in one output must not stand for another in the next. */
+static void families_have_one_meaning(void **state)
+{
+	json_t *list = metric_describe(), *one, *other;
+	size_t i, j;
+
+	(void)state;
+	json_array_foreach(list, i, one) {
+		const char *name = json_string_value(json_object_get(one, "family"));
+
+		assert_true(strncmp(name, "ringway_", 8) == 0);
+		assert_null(strstr(name, "_total"));
+		json_array_foreach(list, j, other) {
+			if (i == j || !json_equal(json_object_get(one, "family"),
+						  json_object_get(other, "family")))
+				continue;
+			if (strcmp(json_string_value(json_object_get(one, "type")), "info") == 0)
+				continue;
+			assert_true(json_equal(json_object_get(one, "type"),
+					       json_object_get(other, "type")));
+			assert_true(json_equal(json_object_get(one, "labels"),
+					       json_object_get(other, "labels")));
+			assert_false(json_equal(json_object_get(one, "row"),
+						json_object_get(other, "row")));
+		}
+	}
+	json_decref(list);
 }
 
 static void counters_of_a_port_are_summed(void **state)
@@ -160,6 +257,9 @@ int main(void)
 		cmocka_unit_test(names_show_their_fields),
 		cmocka_unit_test(drops_are_shown_by_reason),
 		cmocka_unit_test(no_counter_is_forgotten),
+		cmocka_unit_test(no_table_is_forgotten),
+		cmocka_unit_test(families_follow_from_rows),
+		cmocka_unit_test(families_have_one_meaning),
 		cmocka_unit_test(counters_of_a_port_are_summed),
 	};
 

@@ -339,7 +339,14 @@ static const struct refusal refusals[] = {
 	/* the whole */
 	{ "[]", "object", "configuration", "", NULL, "an object" },
 	{ "{'worker': []}", "not known", "configuration", "worker", "[]", "workers" },
-	{ "{'metrics': {}}", "not in this version", "configuration", "metrics", "{}", NULL },
+	/* metrics */
+	{ "{'metrics': 1}", "object", "configuration", "metrics", "1", "object" },
+	{ "{'metrics': {'port': 1}}", "not known", "configuration", "metrics.port", "1",
+	  "listen" },
+	{ "{'metrics': {'listen': 9477}}", "string", "configuration", "metrics.listen", "9477",
+	  NULL },
+	{ "{'metrics': {'listen': 'localhost:9477'}}", "metrics.listen", "configuration",
+	  "metrics.listen", "'localhost:9477'", "ADDRESS:PORT" },
 	/* workers */
 	{ "{'workers': {}}", "array", "configuration", "workers", "{}", NULL },
 	{ "{'workers': [1]}", "object", "workers[0]", "", "1", "an object" },
