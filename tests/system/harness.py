@@ -16,6 +16,7 @@ WORKERS=N (of a switch for which the test does not say; those beside the first a
 import collections
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import pathlib
@@ -52,6 +53,18 @@ LAYOUTS = ["", "a", "b", "ab"] if FULL else ["b"]
 processes = []
 directories = []
 namespaces = []
+
+
+# A sample of a metric as text, and one of its labels.
+SAMPLE = re.compile(r"^([a-z_0-9]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def free_port():
+    """A TCP port of 127.0.0.1 that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def sockets(directory):
@@ -392,6 +405,38 @@ class Daemon(Process):
         """The row of stats.get for one port."""
         return next(p for p in self.rpc("stats.get")["ports"] if p["name"] == name)
 
+    def get(self, path, method="GET", headers=(), timeout=10):
+        """Asks the HTTP server of the configuration that runs; returns status, headers and body."""
+        listen = self.rpc("config.get")["configuration"]["metrics"]["listen"]
+        connection = http.client.HTTPConnection(*listen.rsplit(":", 1), timeout=timeout)
+        if listen.startswith("/"):
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(timeout)
+            connection.sock.connect(listen)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers=dict(headers))
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read().decode()
+
+    def metrics(self):
+        """All samples at /metrics: {(name, labels): value}, with labels as sorted pairs."""
+        status, _, text = self.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        assert status == 200, text
+        return {(name, tuple(sorted(LABEL.findall(labels)))): float(value)
+                for name, labels, value in SAMPLE.findall(text)}
+
+    def telemetry(self, *commands):
+        """What dpdk-telemetry.py prints for each of these commands, as a list."""
+        directory = pathlib.Path(self.rpc("system.info")["runtime_directory"])
+        assert directory.parts[:-2] == self.directory.parts, directory
+        done = subprocess.run(
+            ["dpdk-telemetry.py", "-f", directory.name], input="\n".join(commands), text=True,
+            stdout=subprocess.PIPE, timeout=30, check=True,
+            env={**os.environ, "RUNTIME_DIRECTORY": str(self.directory)})
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(answers) == len(commands), done.stdout
+        return [answer[command.split(",")[0]] for command, answer in zip(commands, answers)]
+
     def stop(self, timeout=10):
         status = super().stop(timeout)
         assert status == 0 or self.killed, f"ringwayd ended with {status}:\n{self.log()[-3000:]}"
@@ -459,6 +504,20 @@ def drops(counters):
     """All drops of one port's counters that are not zero: {"rx.reason": n, "tx.reason": n}."""
     return {f"{way}.{reason}": count for way in ("rx", "tx")
             for reason, count in counters[f"{way}_dropped"].items() if count}
+
+
+def drops_everywhere(daemon, name):
+    """A port's drops as each output has them, in the form of drops(): stats.get, the text at /metrics,
+    and DPDK's telemetry. They agree once there is no traffic."""
+    text = collections.Counter()
+    for (family, labels), count in daemon.metrics().items():
+        labels = dict(labels)
+        if family == "ringway_port_dropped_total" and labels["port"] == name and count:
+            text[f"{labels['direction']}.{labels['reason']}"] += int(count)
+    endpoint, = daemon.telemetry(f"/ringway/drops,{name}")
+    return {"stats.get": drops(daemon.counters(name)), "metrics": dict(text),
+            "telemetry": {key.replace("_", ".", 1): count for key, count in endpoint.items()
+                          if key != "name" and count}}
 
 
 def drops_of(daemon, *names):

@@ -684,7 +684,7 @@ def test_the_schema_needs_no_switch(place):
                        "config.apply", "config.save", "log.set", "system.info", "system.shutdown",
                        "rpc.discover"}
     schemas = document["components"]["schemas"]
-    assert schemas["configuration"]["properties"].keys() == {"workers", "bridge", "ports"}
+    assert schemas["configuration"]["properties"].keys() == {"workers", "bridge", "metrics", "ports"}
     assert schemas["port"]["properties"].keys() >= {"name", "type", "socket", "mtu", "mac", "limits"}
     with start(place) as daemon:
         assert daemon.rpc("rpc.discover") == document
