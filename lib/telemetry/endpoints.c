@@ -89,14 +89,23 @@ static struct question *question_new(const struct endpoint *endpoint, const char
 	return question;
 }
 
-/* Returns the answer, or NULL with *fault a sentence. */
-static json_t *ask(const struct endpoint *endpoint, const char *parameters, const char **fault)
+static const struct endpoint *find_endpoint(const char *command)
 {
-	struct question *question = question_new(endpoint, parameters);
+	for (const struct endpoint *row = endpoints; row->command != NULL; row++)
+		if (strcmp(row->command, command) == 0)
+			return row;
+	return NULL;
+}
+
+json_t *endpoints_ask(const char *command, const char *parameters, const char **fault)
+{
+	const struct endpoint *endpoint = find_endpoint(command);
+	struct question *question =
+		endpoint != NULL ? question_new(endpoint, parameters) : NULL;
 	struct timespec until;
 	json_t *answer = NULL;
 
-	*fault = "out of memory";
+	*fault = endpoint != NULL ? "out of memory" : "there is no such endpoint";
 	if (question == NULL)
 		return NULL;
 	clock_gettime(CLOCK_MONOTONIC, &until);
@@ -202,25 +211,13 @@ static int add_object(struct rte_tel_data *to, const char *prefix, const json_t 
 	return 0;
 }
 
-static const struct endpoint *find_endpoint(const char *command)
-{
-	for (const struct endpoint *row = endpoints; row->command != NULL; row++)
-		if (strcmp(row->command, command) == 0)
-			return row;
-	return NULL;
-}
-
-/* As rte_telemetry.h has it: a negative answer is `null` there. */
+/* As rte_telemetry.h has it: what returns less than 0 is answered with `null`. */
 static int handle(const char *command, const char *parameters, struct rte_tel_data *data)
 {
-	const struct endpoint *endpoint = find_endpoint(command);
 	const char *fault = NULL;
-	json_t *answer;
+	json_t *answer = endpoints_ask(command, parameters, &fault);
 	int result;
 
-	if (endpoint == NULL)
-		return -ENOENT;
-	answer = ask(endpoint, parameters, &fault);
 	if (json_is_array(answer)) {
 		result = add_list(data, answer);
 	} else {

@@ -33,5 +33,12 @@ struct endpoint {
  */
 int endpoints_open(struct loop *loop, const struct endpoint *table, void *argument);
 
+/*
+ * The answer to a question as the control loop gives it, a new reference; or NULL, after a second
+ * at most, with *fault a sentence. Any thread but the control thread. Part of what DPDK's threads
+ * do; tests call it alone.
+ */
+json_t *endpoints_ask(const char *command, const char *parameters, const char **fault);
+
 /* From now on questions are answered with an error. Before the loop is freed. */
 void endpoints_close(void);

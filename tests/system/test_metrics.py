@@ -384,6 +384,19 @@ def test_an_address_that_is_taken(daemon):
     apply(daemon, old)
 
 
+def test_it_outlives_the_switch():
+    """What was applied is in the state file, and is served again after a restart."""
+    with Workdir() as directory:
+        arguments = ["--state", directory / "state.json"]
+        listen = f"127.0.0.1:{free_port()}"
+        with Daemon(directory, arguments=arguments) as daemon:
+            apply(daemon, listen)
+            assert is_served(listen)
+        assert not is_served(listen)
+        with Daemon(directory, arguments=arguments) as daemon:
+            assert daemon.get("/readyz")[0] == 200
+
+
 def test_what_is_no_address(daemon):
     for listen in ("localhost:9477", "127.0.0.1", ":9477", "127.0.0.1:0", "relative.sock", "/" + 107 * "x"):
         with pytest.raises(RpcError) as refusal:
