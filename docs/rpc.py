@@ -59,6 +59,27 @@ A rate is a number or text such as `"1.5Gbit"`, with `k`, `M`, `G` and `T` as po
 number of bytes or text such as `"64KiB"`, with `Ki`, `Mi` and `Gi` as powers of 1024.
 """
 
+EVENTS = """\
+## Events
+
+After `event.subscribe` the connection carries notifications in between answers, one a line:
+
+```
+{"jsonrpc":"2.0","method":"event","params":{"sequence":7,"time":"2026-01-31T12:00:00.250Z",
+ "monotonic_ms":86400250,"kind":"port.down","port":"vm1","reason":"switched off"}}
+```
+
+`sequence` counts up by one in each history, `time` is UTC, `monotonic_ms` the host's CLOCK_MONOTONIC.
+`port` is there where the event is about one; further keys belong to the kind.
+[operations.md](operations.md#events) has all kinds.
+
+The switch keeps the last 4,096 events, 1 MiB of them at most. Who was away gives the last `sequence` that
+it saw as `since`, with the `history` that `event.subscribe` named; `missed` in the answer is how many came
+in between and are not kept any more. A subscriber that reads too slowly is told the same by a notification
+of kind `event.missed`, whose `missed` counts those that it would have been sent. It is not disconnected for
+that, as long as it reads the answers to its requests.
+"""
+
 ERRORS = """\
 ## Errors
 
@@ -93,6 +114,8 @@ EXAMPLES = [
     ("config.apply", {"configuration": {"ports": []}, "dry_run": True},
      {"changes": [{"port": "vm1", "action": "remove"}], "faults": [], "restart_required": False,
       "dry_run": True, "revision": 5}),
+    ("event.subscribe", {"since": 7, "history": "0f3c5a7799b1d2e4", "kinds": ["worker", "event"]},
+     {"history": "6b1f00c3a9e84d27", "sequence": 12, "oldest": 1, "missed": 0, "restarted": True}),
     ("log.set", {"level": "info"}, True),
     ("port.remove", {"name": "vm1"}, {"revision": 6}),
 ]
@@ -199,7 +222,7 @@ def example_text(params, result):
 
 def manual(document):
     schemas = Schemas(document)
-    text = INTRODUCTION + "\n" + ERRORS
+    text = INTRODUCTION + "\n" + EVENTS + "\n" + ERRORS
     for name, error in document["components"]["errors"].items():
         text += f"| {error['code']} | {name} | {error['message']} |\n"
     text += "\n## Methods\n\n| method | |\n| --- | --- |\n"

@@ -240,6 +240,14 @@ static json_t *show_http(void *argument, const char *parameters)
 	return stats_http_to_json();
 }
 
+static json_t *show_events(void *argument, const char *parameters)
+{
+	const struct daemon *daemon = argument;
+
+	(void)parameters;
+	return stats_events_to_json(daemon->control);
+}
+
 static json_t *show_info(void *argument, const char *parameters)
 {
 	const struct daemon *daemon = argument;
@@ -263,6 +271,7 @@ static const struct endpoint table[] = {
 	{ "/ringway/fdb", "The forwarding table", show_fdb },
 	{ "/ringway/control", "The control socket", show_control },
 	{ "/ringway/http", "The HTTP server", show_http },
+	{ "/ringway/events", "Events and who missed them", show_events },
 	{ "/ringway/info", "Version and process", show_info },
 	{ NULL }
 };

@@ -169,6 +169,8 @@ static void reloaded(struct change *change, const struct error *fault)
 		log_info("ringwayd", "%s is applied: revision %llu", options.config,
 			 (unsigned long long)change->revision);
 		saving_configured(daemon_state.control, reload->identity);
+		if (change->changed)
+			observer_changed(daemon_state.control, "SIGHUP", NULL, 0, 0);
 	}
 	model_free(reload->model);
 	free(reload);

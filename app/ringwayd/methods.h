@@ -51,7 +51,8 @@ int request_submit(struct request *request);
 /* Fills err for a port that is not there. Returns -ENOENT. */
 int no_such_port(const char *name, struct error *err);
 
-extern const struct method methods_port[], methods_fdb[], methods_config[], methods_system[];
+extern const struct method methods_port[], methods_fdb[], methods_config[], methods_event[],
+	methods_system[];
 
 /* All of the above, ended by NULL. */
 extern const struct method *const methods[];

@@ -229,5 +229,5 @@ const struct method methods_system[] = {
 	{ NULL }
 };
 
-const struct method *const methods[] = { methods_port, methods_fdb, methods_config, methods_system,
-					 NULL };
+const struct method *const methods[] = { methods_port, methods_fdb, methods_config, methods_event,
+					 methods_system, NULL };

@@ -11,6 +11,7 @@
 
 #include <rte_version.h>
 
+#include "control/events.h"
 #include "rpc/server.h"
 #include "telemetry/http.h"
 
@@ -280,6 +281,7 @@ static void write_rest(struct text *text, const struct daemon *daemon)
 	if (daemon->server != NULL)
 		write_one(text, "control", metric_rpc, rpc_server_counters(daemon->server));
 	write_one(text, "http", metric_http, &http_counters);
+	write_one(text, "events", metric_events, events_counters(daemon->control->events));
 	write_one(text, "process", metric_process, &process);
 	label(build, "version", RINGWAY_VERSION);
 	label(build, "dpdk", rte_version());

@@ -4,12 +4,25 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+static void tell_changed(const struct request *request)
+{
+	const struct call_peer *peer = call_peer(request->call);
+	const char *method = call_method(request->call), *name = call_name(request->call);
+	const bool of_a_port = strncmp(method, "port.", strlen("port.")) == 0 && name[0] != '\0';
+
+	observer_changed(request->daemon->control, method, of_a_port ? name : NULL, peer->pid,
+			 peer->uid);
+}
 
 static void request_done(struct change *change, const struct error *fault)
 {
 	struct request *request = (struct request *)change;
 	json_t *result = NULL;
 
+	if (fault == NULL && change->changed)
+		tell_changed(request);
 	if (fault == NULL) {
 		result = request->answer != NULL ? request->answer(request) : json_object();
 		json_object_set_new(result, "revision",

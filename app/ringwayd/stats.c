@@ -9,6 +9,7 @@
 
 #include <rte_cycles.h>
 
+#include "control/events.h"
 #include "rpc/server.h"
 #include "sync/counter.h"
 #include "telemetry/http.h"
@@ -334,6 +335,14 @@ json_t *stats_http_to_json(void)
 	return object;
 }
 
+json_t *stats_events_to_json(const struct control *control)
+{
+	json_t *object = json_object();
+
+	metric_add_json(metric_events, events_counters(control->events), object);
+	return object;
+}
+
 json_t *stats_process_to_json(const struct daemon *daemon)
 {
 	json_t *object = json_object();
@@ -352,8 +361,9 @@ json_t *stats_to_json(const struct daemon *daemon)
 	for (uint16_t i = 0; i < control->port_count; i++)
 		if (control->ports[i].model != NULL)
 			json_array_append_new(ports, stats_port_to_json(&control->ports[i]));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "ports", ports, "workers",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ports", ports, "workers",
 			 stats_workers_to_json(daemon), "fdb", stats_fdb_to_json(control),
 			 "control", stats_control_to_json(daemon), "http", stats_http_to_json(),
-			 "process", stats_process_to_json(daemon));
+			 "events", stats_events_to_json(control), "process",
+			 stats_process_to_json(daemon));
 }

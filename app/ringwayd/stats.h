@@ -54,6 +54,7 @@ json_t *stats_workers_to_json(const struct daemon *daemon);
 json_t *stats_fdb_to_json(const struct control *control);
 json_t *stats_control_to_json(const struct daemon *daemon);
 json_t *stats_http_to_json(void);
+json_t *stats_events_to_json(const struct control *control);
 json_t *stats_process_to_json(const struct daemon *daemon);
 
 /* The whole: stats.get. */

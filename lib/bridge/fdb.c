@@ -297,26 +297,47 @@ static int refuse(struct fdb *fdb, int reason)
 	return reason;
 }
 
+static void tell(const struct fdb *fdb, const struct fdb_news *news)
+{
+	if (fdb->tell != NULL)
+		fdb->tell(fdb->tell_argument, news);
+}
+
+/* Counts and tells of an address that was not learned. Returns `error`. */
+static int refuse_learning(struct fdb *fdb, struct fdb_news *news, int error, const char *reason)
+{
+	news->kind = EVENT_ADDRESS_REFUSED;
+	news->reason = reason;
+	tell(fdb, news);
+	return refuse(fdb, error);
+}
+
 int fdb_learn(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now)
 {
+	struct fdb_news news = { EVENT_ADDRESS_LEARNED, key, port, FDB_NO_PORT, NULL };
 	unsigned int slot;
 	struct fdb_bucket *bucket = find(fdb, key, &slot);
 
 	if (bucket != NULL && (bucket->port[slot] == port || is_fixed(bucket, slot)))
 		return 0;
 	if (is_claimed(fdb, key, port))
-		return refuse(fdb, -EPERM);
+		return refuse_learning(fdb, &news, -EPERM, "it is another port's own address");
 	if (!may_learn(fdb, port))
-		return refuse(fdb, -ENOSPC);
+		return refuse_learning(fdb, &news, -ENOSPC,
+				       "the port has as many addresses as it may have");
 	if (bucket != NULL) {
+		news.kind = EVENT_ADDRESS_MOVED;
+		news.from = bucket->port[slot];
 		entry_move(fdb, bucket, slot, port);
 		__atomic_store_n(&bucket->age[slot], now, __ATOMIC_RELAXED);
 		counter_add(&fdb->counters.moved, 1);
+		tell(fdb, &news);
 		return 0;
 	}
 	if (insert(fdb, key, port, now) != 0)
-		return refuse(fdb, -ENOSPC);
+		return refuse_learning(fdb, &news, -ENOSPC, "the table is full");
 	counter_add(&fdb->counters.learned, 1);
+	tell(fdb, &news);
 	return 0;
 }
 
@@ -444,8 +465,7 @@ void fdb_walk(const struct fdb *fdb, uint16_t now,
 
 			if (bucket->key[i] == 0)
 				continue;
-			for (unsigned int byte = 0; byte < sizeof(entry.mac); byte++)
-				entry.mac[byte] = (uint8_t)(bucket->key[i] >> (8 * byte));
+			fdb_key_mac(bucket->key[i], entry.mac);
 			entry.vlan = fdb_key_vlan(bucket->key[i]);
 			entry.fixed = is_fixed(bucket, i);
 			entry.age = entry_age(bucket, i, now);

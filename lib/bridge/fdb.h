@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/event.h"
 #include "bridge/vlan.h"
 #include "sync/counter.h"
 
@@ -71,6 +72,15 @@ struct fdb_claim {
 	const struct vlan_set *vlans;
 };
 
+/* What became of an address that a worker saw behind a port. */
+struct fdb_news {
+	enum event_kind kind; /* EVENT_ADDRESS_... */
+	fdb_key_t key;
+	uint16_t port;
+	uint16_t from;        /* moved: the port where it was before */
+	const char *reason;   /* refused: a phrase; else NULL */
+};
+
 struct fdb {
 	struct fdb_bucket *buckets;
 	uint32_t mask; /* buckets - 1 */
@@ -82,6 +92,9 @@ struct fdb {
 	struct fdb_port *ports; /* FDB_PORT_MAX + 1 */
 	struct fdb_claim *claims; /* sorted by address */
 	uint32_t claim_count;
+	/* Called with what fdb_learn does; NULL: nobody wants to know. w: the owner of the fdb */
+	void (*tell)(void *argument, const struct fdb_news *news);
+	void *tell_argument;
 };
 
 /* A readable entry, for lists. */
@@ -112,6 +125,12 @@ static inline fdb_key_t fdb_key(const uint8_t *mac, uint16_t vlan)
 	__builtin_memcpy(&low, mac, 4);
 	__builtin_memcpy(&high, mac + 4, 2);
 	return (uint64_t)1 << 63 | (uint64_t)vlan << 48 | (uint64_t)high << 32 | low;
+}
+
+static inline void fdb_key_mac(fdb_key_t key, uint8_t mac[6])
+{
+	for (unsigned int byte = 0; byte < 6; byte++)
+		mac[byte] = (uint8_t)(key >> (8 * byte));
 }
 
 static inline uint16_t fdb_key_vlan(fdb_key_t key)

@@ -13,6 +13,7 @@
 
 #include "base/background.h"
 #include "base/log.h"
+#include "control/events.h"
 #include "control/saving.h"
 #include "control/slots.h"
 #include "sync/retire.h"
@@ -229,6 +230,7 @@ static void commit(struct control *control)
 		if (slot->model->ops->set != NULL)
 			slot->model->ops->set(slot->port, slot->model->config,
 					      change->renegotiate);
+		observer_look(slot);
 	}
 	control->fdb->ageing = wanted->bridge.ageing;
 	control->suppression = wanted->bridge.suppression;
@@ -293,6 +295,7 @@ static void undone(struct change *change, const struct error *fault)
 
 	/* What was read meanwhile does not hold any more. */
 	control->revision++;
+	observer_changed(control, "undo", NULL, 0, 0);
 	control->taking_back = false;
 	control->saves++;
 	if (saving_write(control, saved_again, control) != 0)
@@ -540,6 +543,7 @@ static void tick(void *argument)
 			LOG_LIMITED(LOG_WARNING, "control",
 				    "worker %u did nothing for 100 ms and was interrupted", i);
 	}
+	observer_tick(control);
 	fdb_age(control->fdb, now, control->fdb->mask / AGE_TICKS + 1);
 	look_at_limits(control);
 	control->retired = retire_poll(control->retire);
@@ -611,11 +615,15 @@ int control_new(struct control **result, struct loop *loop, const struct model *
 	control->waiting_room = background_new("ringway-wait");
 	control->retire = retire_new(start->worker_count);
 	control->fdb = fdb_new(start->bridge.capacity, start->bridge.ageing);
+	control->events = events_new();
 	if (control->model == NULL || control->saved == NULL || control->ports == NULL ||
 	    control->remembered == NULL || control->background == NULL ||
 	    control->waiting_room == NULL ||
-	    control->retire == NULL || control->fdb == NULL || slots_publish(control) != 0)
+	    control->retire == NULL || control->fdb == NULL || control->events == NULL ||
+	    slots_publish(control) != 0)
 		goto fail;
+	control->fdb->tell = observer_address;
+	control->fdb->tell_argument = control;
 	for (uint16_t i = 0; i < control->worker_count; i++) {
 		const struct model_worker *wish = &start->workers[i];
 
@@ -723,6 +731,7 @@ void control_free(struct control *control)
 	background_free(control->waiting_room);
 	retire_free(control->retire);
 	fdb_free(control->fdb);
+	events_free(control->events);
 	model_free(control->model);
 	model_free(control->saved);
 	json_decref(control->remembered);

@@ -32,6 +32,7 @@
 #include "bridge/fdb.h"
 #include "control/listening.h"
 #include "control/model.h"
+#include "control/observer.h"
 #include "control/state.h"
 #include "port/port.h"
 #include "worker/worker.h"
@@ -58,6 +59,7 @@ struct control_port {
 	struct port *port;        /* NULL: free, faulty or closed */
 	enum control_port_state state;
 	struct error fault;       /* why it is faulty */
+	struct observed_port observed;
 
 	/* During a change. */
 	enum control_plan plan;
@@ -106,6 +108,7 @@ struct control {
 	unsigned int retired; /* objects that wait for the workers */
 	struct fdb *fdb;
 	struct vlan_set suppression; /* as in the model */
+	struct events *events;
 	struct model *model;  /* what runs */
 	uint64_t revision;    /* of the model */
 	struct listening listening; /* its handler: set before control_start */
@@ -118,6 +121,8 @@ struct control {
 	unsigned int moving;  /* queues that the last one left out, for others may see them still */
 	struct loop_timer tick, retry, hurry;
 	uint64_t looked;      /* when limits were, ns */
+	uint32_t observed_tick;
+	struct observed_worker observed_workers[WORKERS_MAX];
 
 	struct change *current;
 	bool beginning;       /* changes are being begun further up the stack */

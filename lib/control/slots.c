@@ -36,6 +36,7 @@ void slot_release(struct control_port *slot)
 {
 	struct control *control = slot->control;
 
+	observer_removed(slot);
 	saving_forget_port(control, slot->model->name);
 	if (!control->stopping && control->directory != NULL && slot->model->ops->forget != NULL)
 		slot->model->ops->forget(control->directory, slot->model->name);
@@ -83,6 +84,7 @@ static void slot_opened(void *argument, const struct error *fault)
 		memset(&slot->fault, 0, sizeof(slot->fault));
 		log_info("control", "port %s is open", slot->model->name);
 	}
+	observer_look(slot);
 	slots_step_ended(slot->control);
 }
 
@@ -102,6 +104,20 @@ static int inject(void *argument, const struct port *port, const uint8_t *bytes,
 
 	worker_wake(worker);
 	return result;
+}
+
+static void tell(void *argument, struct port *port, enum event_kind kind, json_t *fields)
+{
+	struct control *control = argument;
+
+	observer_tell(&control->ports[port->number], kind, fields);
+}
+
+static void look(void *argument, struct port *port)
+{
+	struct control *control = argument;
+
+	observer_look(&control->ports[port->number]);
 }
 
 static void wake_workers(void *argument)
@@ -134,7 +150,7 @@ void slot_open(struct control_port *slot)
 	struct background *background = model->ops->waits ? control->waiting_room
 							  : control->background;
 	const struct port_host host = { control->retire, control->loop, background,
-					remember, inject, wake_workers, control,
+					remember, inject, wake_workers, tell, look, control,
 					control->directory };
 	uint16_t number = (uint16_t)(slot - control->ports);
 	struct error fault;

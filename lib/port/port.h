@@ -21,6 +21,7 @@
 
 #include "base/descriptors.h"
 #include "base/error.h"
+#include "base/event.h"
 #include "bridge/forward.h"
 #include "bridge/vlan.h"
 #include "frame/frame.h"
@@ -95,6 +96,10 @@ struct port_host {
 		      uint32_t length);
 	/* A queue has something new to watch or to receive. Any thread. NULL: nobody sleeps. */
 	void (*wake)(void *argument);
+	/* Something has happened at the other side; `fields` is taken over. As remember. */
+	void (*tell)(void *argument, struct port *port, enum event_kind kind, json_t *fields);
+	/* What is_up says may have changed. The two are NULL together. As remember. */
+	void (*look)(void *argument, struct port *port);
 	void *argument;
 	/* Where a type keeps, as files, what is to outlive the process; NULL: nowhere. */
 	const char *directory;

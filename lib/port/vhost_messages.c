@@ -433,11 +433,17 @@ static void note_stopped(struct connection *connection, uint32_t index)
 
 static void note_features(struct connection *connection, uint64_t features)
 {
+	const struct news_item item = { .kind = EVENT_GUEST_FEATURES,
+					.pid = connection->peer.process.pid,
+					.features = features };
 	struct session *session = connection->session;
 
 	if (!(features >> VIRTIO_NET_F_MQ & 1))
 		forget_ready(connection, 2);
 	pthread_mutex_lock(&session->lock);
+	/* VMMs say the same more than once, as when a guest is started again. */
+	if (connection->started.ms == 0 || features != connection->features)
+		news_add(session, &item);
 	connection->features = features;
 	connection->started = moment_now();
 	pthread_mutex_unlock(&session->lock);

@@ -39,6 +39,7 @@ void connection_set_fault(const struct connection *connection, const char *fault
 	pthread_mutex_lock(&session->lock);
 	if (connection == session->connections[0])
 		session->fault = fault;
+	news_look(session);
 	pthread_mutex_unlock(&session->lock);
 }
 
@@ -50,6 +51,7 @@ static void set_ring_state(struct session *session, struct ring *ring, enum ring
 	pthread_mutex_lock(&session->lock);
 	ring->state = state;
 	ring->reason = reason;
+	news_look(session);
 	pthread_mutex_unlock(&session->lock);
 }
 
@@ -136,6 +138,13 @@ static void close_eventfd(int *fd)
 	*fd = -1;
 }
 
+static void tell_attached(struct session *session)
+{
+	pthread_mutex_lock(&session->lock);
+	news_look(session);
+	pthread_mutex_unlock(&session->lock);
+}
+
 /* What virtqueue_init is told of packed rings alone. */
 static void set_up_packed(struct connection *connection, uint16_t index,
 			  struct virtqueue_setup *setup)
@@ -193,6 +202,7 @@ static void attach_ring(struct connection *connection, uint16_t index)
 	pthread_mutex_unlock(&session->lock);
 	__atomic_store_n(&ring->attached, &ring->vq, __ATOMIC_RELEASE);
 	rings_publish(session);
+	tell_attached(session);
 	if (session->port->host.wake != NULL)
 		session->port->host.wake(session->port->host.argument);
 	/*

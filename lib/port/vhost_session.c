@@ -100,6 +100,29 @@ json_t *session_remember(struct session *session)
 	return value;
 }
 
+/* ---- what the operator hears of ---- */
+
+/* Under the lock. */
+static void tell_of(struct session *session, enum event_kind kind, pid_t pid, const char *reason)
+{
+	struct news_item item = { .kind = kind, .pid = pid };
+
+	snprintf(item.reason, sizeof(item.reason), "%s", reason);
+	news_add(session, &item);
+}
+
+/* Under the lock. */
+static void tell_connected(struct session *session, const struct connection *connection,
+			   bool waiting)
+{
+	const struct news_item item = { .kind = EVENT_GUEST_CONNECTED,
+					.pid = connection->peer.process.pid,
+					.uid = connection->peer.uid,
+					.waiting = waiting };
+
+	news_add(session, &item);
+}
+
 /* ---- who waits ---- */
 
 /* Under the lock. */
@@ -113,6 +136,7 @@ static void note_refusal(struct session *session, pid_t pid, const char *why)
 	snprintf(session->last_refusal.reason, sizeof(session->last_refusal.reason),
 		 "process %d uses the socket%s",
 		 active != NULL ? active->peer.process.pid : 0, why);
+	tell_of(session, EVENT_GUEST_REFUSED, pid, session->last_refusal.reason);
 	LOG_LIMITED(LOG_WARNING, "vhost", "%s: process %d was refused: %s", session->port->name,
 		    pid, session->last_refusal.reason);
 }
@@ -196,6 +220,7 @@ static int admit(struct session *session, struct connection *connection)
 		connection->offer = offer_features(&session->offer, &connection->peer.process);
 		session->connects++;
 		__atomic_store_n(&session->connections[place], connection, __ATOMIC_RELEASE);
+		tell_connected(session, connection, place > 0);
 		if (place == 0)
 			activate(session);
 	}
@@ -309,6 +334,7 @@ static void note_disconnect(struct session *session, const struct connection *co
 	last->pid = connection->peer.process.pid;
 	session->since = moment_now();
 	last->time = session->since.wall;
+	tell_of(session, EVENT_GUEST_GONE, last->pid, last->reason);
 	session->fault = NULL;
 	session->suspected = 0;
 	for (uint16_t i = 0; i < session->ring_count; i++) {
@@ -335,6 +361,9 @@ static void dismiss(struct connection *connection)
 	session->connections[place] = NULL;
 	if (was_active)
 		note_disconnect(session, connection);
+	else
+		tell_of(session, EVENT_GUEST_GONE, connection->peer.process.pid,
+			"the VMM waited, and disconnected");
 	if (was_active && session->connections[0] != NULL)
 		activate(session);
 	pthread_mutex_unlock(&session->lock);

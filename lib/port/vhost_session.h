@@ -45,6 +45,7 @@
 #include "port/features.h"
 #include "port/port.h"
 #include "port/vhost_journal.h"
+#include "port/vhost_news.h"
 #include "port/vhost_offer.h"
 #include "port/vhost_peer.h"
 #include "port/vhost_socket.h"
@@ -143,6 +144,8 @@ struct session {
 	uint64_t suspected;         /* ms since when its memory seems not to be shared; 0: not */
 	uint64_t announced_ms;      /* when the VMM announced an address first, of those counted */
 	unsigned int announced;
+
+	struct news news;
 
 	struct session *next;       /* in the list of all sessions */
 	struct ring rings[];

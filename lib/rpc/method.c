@@ -156,6 +156,21 @@ const struct call_peer *call_peer(const struct call *call)
 	return &call->peer;
 }
 
+struct call_client *call_client(const struct call *call)
+{
+	return call->peer.client;
+}
+
+const char *call_method(const struct call *call)
+{
+	return call->method->name;
+}
+
+const char *call_name(const struct call *call)
+{
+	return call->name;
+}
+
 int call_take_descriptors(struct call *call, int *fds, unsigned int count, unsigned int *have)
 {
 	struct call_descriptors *arrived = call->descriptors;

@@ -31,11 +31,14 @@
 
 struct call; /* one request under way */
 
+struct call_client; /* a connection of the server's: rpc/server.h */
+
 /* Who sent a request: SO_PEERCRED of its connection. pid 0: it came over none. */
 struct call_peer {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
+	struct call_client *client; /* NULL: none */
 };
 
 /* Descriptors that came with a request (SCM_RIGHTS, unix(7)), in order; close-on-exec. */
@@ -71,6 +74,16 @@ void *call_context(const struct call *call);
 
 /* Who sent the request; valid until the call is done. */
 const struct call_peer *call_peer(const struct call *call);
+
+/*
+ * The connection that the request came over, for notifications to it (rpc_feed_begin); NULL: none.
+ * Within the handler alone, for it may end at any time later.
+ */
+struct call_client *call_client(const struct call *call);
+
+/* The method's name, and the parameter `name` ("" where there is none); for logs and events. */
+const char *call_method(const struct call *call);
+const char *call_name(const struct call *call);
 
 /*
  * Takes the first `count` descriptors that came with the request and were not taken yet: they are

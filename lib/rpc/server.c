@@ -36,8 +36,12 @@
 #define OUTPUT_MAX ((size_t)8 << 20)
 /* And so many that no further request of a client is begun before it has read them. */
 #define OUTPUT_PAUSE ((size_t)1 << 20)
+/* Of a feed so much waits in our memory; the rest stays with its owner. */
+#define FEED_MAX ((size_t)64 << 10)
 /* A client that reads nothing for so long, while answers wait for it, is dropped. */
 #define READ_WITHIN_S 5
+/* libevent goes on with an old timeout where a new one is none. */
+#define FOREVER_S (10 * 365 * 86400)
 #define PENDING_MAX 64
 /* What is read in one go, and of descriptors with it: the kernel sends no more (SCM_MAX_FD). */
 #define READ_SIZE 65536
@@ -45,7 +49,12 @@
 #define FAREWELL_SECONDS 10
 #define ACCEPT_RETRY_MS 200
 
+struct call_client {
+	struct rpc_feed *feed; /* NULL: none */
+};
+
 struct connection {
+	struct call_client handle; /* the first member */
 	LIST_ENTRY(connection) link;
 	struct rpc_server *server;
 	struct bufferevent *stream; /* sends; what comes in is read here, for its descriptors */
@@ -89,10 +98,20 @@ static void descriptors_close(struct call_descriptors *descriptors)
 	descriptors->count = 0;
 }
 
+static struct connection *connection_of(struct call_client *handle)
+{
+	return (struct connection *)handle;
+}
+
 static void connection_free(struct connection *client)
 {
+	struct rpc_feed *feed = client->handle.feed;
 	struct pending *pending;
 
+	if (feed != NULL) {
+		rpc_feed_end(feed);
+		feed->ended(feed);
+	}
 	LIST_FOREACH(pending, &client->pending, link)
 		pending->client = NULL;
 	LIST_REMOVE(client, link);
@@ -168,6 +187,18 @@ static void count_refusals(struct rpc_counters *counters, const json_t *response
 			counters->refusals++;
 }
 
+/*
+ * From a client that is owed an answer we want to see that it reads. Who only follows events may
+ * stop for as long as it likes.
+ */
+static void set_patience(struct connection *client, bool owed)
+{
+	const struct timeval patience = { .tv_sec = owed ? READ_WITHIN_S : FOREVER_S };
+
+	if (client->handle.feed != NULL && !client->closing)
+		bufferevent_set_timeouts(client->stream, NULL, &patience);
+}
+
 /* Takes over the response. */
 static void connection_send(struct connection *client, json_t *response)
 {
@@ -202,6 +233,58 @@ static void connection_send(struct connection *client, json_t *response)
 		client->dropped = true;
 	}
 	evbuffer_free(text);
+	set_patience(client, true);
+}
+
+/* Has the feed fill what is free of its share of the output. */
+static void connection_feed(struct connection *client)
+{
+	struct evbuffer *output = bufferevent_get_output(client->stream);
+
+	while (client->handle.feed != NULL && !client->closing && !client->dropped &&
+	       evbuffer_get_length(output) < FEED_MAX) {
+		size_t size = 0;
+		const char *text = client->handle.feed->next(client->handle.feed, &size);
+
+		if (text == NULL)
+			return;
+		if (evbuffer_add(output, text, size) != 0)
+			client->dropped = true;
+	}
+}
+
+int rpc_feed_begin(struct call_client *client, struct rpc_feed *feed)
+{
+	if (client->feed != NULL)
+		return -EBUSY;
+	client->feed = feed;
+	feed->client = client;
+	return 0;
+}
+
+struct rpc_feed *rpc_feed_of(const struct call_client *client)
+{
+	return client->feed;
+}
+
+void rpc_feed_end(struct rpc_feed *feed)
+{
+	if (feed->client == NULL)
+		return;
+	set_patience(connection_of(feed->client), true);
+	feed->client->feed = NULL;
+	feed->client = NULL;
+}
+
+void rpc_feed_wake(struct rpc_feed *feed)
+{
+	struct connection *client = connection_of(feed->client);
+
+	/* Else this is done when its input has been handled. */
+	if (client->processing)
+		return;
+	connection_feed(client);
+	connection_settle(client);
 }
 
 /* The answer that method.c owes us; response is NULL for notifications. */
@@ -405,6 +488,7 @@ static void process_input(struct connection *client)
 		event_del(client->readable);
 	else
 		event_add(client->readable, NULL);
+	connection_feed(client);
 	connection_settle(client);
 }
 
@@ -412,6 +496,7 @@ static void process_input(struct connection *client)
 static void written(struct bufferevent *stream, void *argument)
 {
 	(void)stream;
+	set_patience(argument, false);
 	process_input(argument);
 }
 
@@ -526,7 +611,7 @@ static void connection_new(struct rpc_server *server, int fd)
 	framing_init(&client->framing, REQUEST_MAX, DEPTH_MAX);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
 		goto free_client;
-	client->peer = (struct call_peer){ peer.pid, peer.uid, peer.gid };
+	client->peer = (struct call_peer){ peer.pid, peer.uid, peer.gid, &client->handle };
 	client->stream = bufferevent_socket_new(loop_base(server->loop), fd,
 						BEV_OPT_CLOSE_ON_FREE);
 	if (client->stream == NULL)

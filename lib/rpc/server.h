@@ -10,6 +10,9 @@
  * that is no JSON is answered with -32700 and the connection is closed; one that is too long or
  * nested too deeply with -32006, and closed as well, as is the 257th client.
  *
+ * A client may also have a feed: notifications that it is sent as fast as it reads them, in between
+ * the answers to its requests. One that does not read them is not dropped for that.
+ *
  *     rpc_server_new(&server, loop, "/run/ringway/ringway.sock", 0660, tables, daemon, err);
  *
  * All functions: control thread.
@@ -53,6 +56,35 @@ int rpc_server_new(struct rpc_server **server, struct loop *loop, const char *pa
 void rpc_server_free(struct rpc_server *server);
 
 const struct rpc_counters *rpc_server_counters(const struct rpc_server *server);
+
+/*
+ * Notifications for one client. The owner embeds it; it is the server's from rpc_feed_begin until
+ * `ended` is called or rpc_feed_end has returned.
+ */
+struct rpc_feed {
+	/*
+	 * The next text, whole JSON values and a newline, valid until the next call; NULL: there is
+	 * none for now. Called as long as little waits to be sent.
+	 */
+	const char *(*next)(struct rpc_feed *feed, size_t *size);
+	void (*ended)(struct rpc_feed *feed); /* the client is gone */
+	struct call_client *client;           /* NULL: not in use; w: the server */
+};
+
+/*
+ * Gives the client a feed; the handler's answer goes out first. Within a handler, with
+ * call_client(call). Returns 0, or -EBUSY where it has one.
+ */
+int rpc_feed_begin(struct call_client *client, struct rpc_feed *feed);
+
+/* The feed of a client, or NULL. */
+struct rpc_feed *rpc_feed_of(const struct call_client *client);
+
+/* There is something to be sent, after `next` had nothing. The feed may end in here. */
+void rpc_feed_wake(struct rpc_feed *feed);
+
+/* Nothing more is sent, and `ended` not called. One not in use is fine. */
+void rpc_feed_end(struct rpc_feed *feed);
 
 /*
  * Answers that wait to be sent are given up to `milliseconds` to leave; for shutdown, between

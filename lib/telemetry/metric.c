@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "bridge/fdb.h"
 #include "bridge/forward.h"
 #include "port/port.h"
@@ -197,6 +198,15 @@ const struct metric metric_process[] = {
 	{ NULL }
 };
 
+const struct metric metric_events[] = {
+	COUNTER("told", struct event_counters, told, "events", "that happened and were told of"),
+	COUNTER("left_out", struct event_counters, left_out, "events",
+		"not told of, for their port had too many"),
+	COUNTER("missed", struct event_counters, missed, "events",
+		"that subscribers were too slow for"),
+	{ NULL }
+};
+
 const struct metric_table metric_tables[] = {
 	{ "port", "port queue", metric_rx },
 	{ "port", "port queue", metric_tx },
@@ -210,6 +220,7 @@ const struct metric_table metric_tables[] = {
 	{ "control", "", metric_control },
 	{ "control", "", metric_rpc },
 	{ "http", "", metric_http },
+	{ "events", "", metric_events },
 	{ "process", "", metric_process },
 	{ NULL }
 };

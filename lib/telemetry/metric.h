@@ -55,8 +55,8 @@ struct metric_info {
 };
 extern const struct metric_info metric_info_port, metric_info_worker, metric_info_build;
 
-/* Tables for struct rx_counters, tx_counters (one port), worker_counters and fdb_counters. */
-extern const struct metric metric_rx[], metric_tx[], metric_worker[], metric_fdb[];
+/* Tables for struct rx_counters, tx_counters (one port), worker_, fdb_ and event_counters. */
+extern const struct metric metric_rx[], metric_tx[], metric_worker[], metric_fdb[], metric_events[];
 
 /*
  * What is worked out for whoever asks, as it is no counter of a worker. Filled by the control

@@ -9,6 +9,7 @@
 /* Its default is to be ignored, so that one too many does no harm. */
 #define WATCHDOG_SIGNAL SIGURG
 
+#define LOOK_MS 10
 /* Looks in a row that found nothing new: 100 ms. */
 #define LOOKS 10
 
@@ -55,4 +56,9 @@ bool watchdog_look(struct worker *worker)
 bool watchdog_is_late(const struct worker *worker)
 {
 	return worker->seen_still >= LOOKS;
+}
+
+bool watchdog_is_stalled(const struct worker *worker)
+{
+	return worker->seen_still >= WATCHDOG_STALLED_MS / LOOK_MS;
 }

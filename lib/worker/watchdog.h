@@ -13,6 +13,9 @@
 
 #include "worker/worker.h"
 
+/* A worker without progress for so long is stalled: its CPU was taken from it, or it is held. */
+#define WATCHDOG_STALLED_MS 1000
+
 /* Lets signals interrupt calls. Once, before any worker runs. Returns 0 or -errno. */
 int watchdog_init(void);
 
@@ -24,3 +27,6 @@ bool watchdog_look(struct worker *worker);
 
 /* Did it have to be freed, and has not gone on since? */
 bool watchdog_is_late(const struct worker *worker);
+
+/* As of the last look. */
+bool watchdog_is_stalled(const struct worker *worker);

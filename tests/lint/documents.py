@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """docs/architecture.md exists and names only files and folders that exist; docs/virtio.md and
-docs/host-interfaces.md name only tests that exist, the former each feature that port/features.c knows."""
+docs/host-interfaces.md name only tests that exist, the former each feature that port/features.c knows;
+docs/operations.md has a row for each kind of event, and for no other."""
 
 import re
 
@@ -15,6 +16,13 @@ SUFFIXES = (".c", ".h", ".py", ".sh", ".md", ".json", ".build")
 VIRTIO = "docs/virtio.md"
 HOST = "docs/host-interfaces.md"
 FEATURES = "lib/port/features.c"
+
+OPERATIONS = "docs/operations.md"
+EVENTS = "lib/base/event.c"
+
+# Kinds of events: in the table, and where their names are given.
+EVENT_ROW = re.compile(r"^\| `([a-z]+\.[a-z_]+)` \|", re.MULTILINE)
+EVENT = re.compile(r'\] = \{ "([a-z]+\.[a-z_]+)",')
 
 # A test in backticks, and where a feature's name is given to its bit.
 TEST = re.compile(r"`(test_\w+\.(?:py|c))::(\w+)`")
@@ -79,6 +87,13 @@ def check_features(report):
             report.add(VIRTIO, 1, f"no row tells of {name}")
 
 
+def check_events(report):
+    rows = set(EVENT_ROW.findall("\n".join(lines(report, OPERATIONS))))
+    kinds = set(EVENT.findall((tree.ROOT / EVENTS).read_text()))
+    for name in rows ^ kinds if len(kinds) > 10 else ["kinds in the form that this lint knows"]:
+        report.add(OPERATIONS, 1, f"{name}: an event without a row, or a row without one")
+
+
 def lines(report, document):
     path = tree.ROOT / document
     if not path.is_file():
@@ -93,7 +108,8 @@ def main():
     check_tests(report, VIRTIO)
     check_tests(report, HOST)
     check_features(report)
-    report.finish(3)
+    check_events(report)
+    report.finish(4)
 
 
 main()
