@@ -11,7 +11,7 @@ guest_packages="python3 qemu-system-x86 busybox-static cpio iperf3 ethtool tcpdu
 # To test it as well.
 test_packages="$guest_packages libcmocka-dev clang python3-pytest python3-jsonschema python3-scapy
 dpdk-dev strace ovmf iproute2 iputils-ping procps prometheus python3-prometheus-client chromium
-fonts-dejavu-core"
+fonts-dejavu-core tmux"
 
 # install_packages NAME...: installs those that are missing; without any it makes no call.
 install_packages() {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command.h"
 #include "help.h"
 #include "rpc/client.h"
 #include "schema.h"
@@ -158,10 +159,29 @@ static void complete_method(const struct wish *wish, const char *object)
 	json_decref(seen);
 }
 
+/* Words of watch: kinds of events, and ports. */
+static void complete_watch(const struct wish *wish)
+{
+	json_t *ways = schema_ways(schema_method("event.subscribe"), "kinds");
+	json_t *kind;
+	size_t i;
+
+	json_array_foreach(json_object_get(schema_fact(ways, "items"), "enum"), i, kind)
+		offer(wish, "", json_string_value(kind));
+	json_decref(ways);
+	offer_ports(wish, strncmp(wish->word, "port=", 5) == 0 ? "port=" : "");
+}
+
+static void complete_command(const struct wish *wish)
+{
+	for (const struct command *row = commands; row->name != NULL; row++)
+		offer(wish, "", row->name);
+}
+
 void complete_print(int count, char *const *words, const char *socket)
 {
 	static const char *const options[] = { "--socket", "--json", "--timeout", "--color",
-					       "--help", "--version" };
+					       "--help", "--version", "--since", "--once" };
 	struct wish wish = { .word = count > 0 ? words[count - 1] : "", .socket = socket };
 	bool helping = count > 1 && strcmp(words[0], "help") == 0;
 	char name[NAME_SIZE];
@@ -179,8 +199,14 @@ void complete_print(int count, char *const *words, const char *socket)
 	}
 	if (count <= 1) {
 		complete_method(&wish, NULL);
+		complete_command(&wish);
 		if (!helping)
 			offer(&wish, "", "help");
+		return;
+	}
+	if (command_find(words[0]) != NULL) {
+		if (!helping && strcmp(words[0], "watch") == 0)
+			complete_watch(&wish);
 		return;
 	}
 	used = words_method(count - 1, words, name, sizeof(name));

@@ -6,15 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command.h"
 #include "print.h"
 #include "schema.h"
 #include "words.h"
 
 #define NAME_SIZE 128
 #define COLUMN_MAX 30 /* a longer name has a line of its own */
+#define COMMAND_WIDTH 15
 
 static const char usage[] =
 	"Usage: ringwayctl [OPTION ...] OBJECT VERB [VALUE] [KEY=VALUE ...] [@FILE]\n"
+	"       ringwayctl watch|top [WORD ...]\n"
 	"       ringwayctl help [OBJECT [VERB]]\n"
 	"\n"
 	"Calls a method of ringwayd: `port get` and `port.get` are the same.\n"
@@ -149,8 +152,16 @@ static void print_method(json_t *method, const struct style *style)
 	schema_walk(method, visit_param, &listing);
 }
 
+static void list_commands(const struct style *style)
+{
+	puts("\nCommands that go on until they are ended:");
+	for (const struct command *row = commands; row->name != NULL; row++)
+		print_pair(row->name, COMMAND_WIDTH, row->summary, style->width);
+}
+
 int help_print(int count, char *const *words)
 {
+	const struct command *command;
 	char name[NAME_SIZE];
 	struct style style;
 	json_t *method;
@@ -159,6 +170,13 @@ int help_print(int count, char *const *words)
 	if (count == 0) {
 		fputs(usage, stdout);
 		list_methods(NULL, &style);
+		list_commands(&style);
+		return DONE;
+	}
+	command = command_find(words[0]);
+	if (command != NULL) {
+		printf("Usage: ringwayctl %s %s\n\n%s", command->name, command->usage,
+		       command->help);
 		return DONE;
 	}
 	words_method(count, words, name, sizeof(name));

@@ -3,7 +3,8 @@
  * ringwayctl: one JSON-RPC call to the daemon from the command line.
  *
  * words.c makes a request of the words, lib/rpc/client.c sends it, print.c shows the result. What
- * there is to know of methods comes from the daemon's own description (schema.h).
+ * there is to know of methods comes from the daemon's own description (schema.h). A few commands
+ * are more than one call (command.h).
  */
 #include <errno.h>
 #include <getopt.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "command.h"
 #include "help.h"
 #include "print.h"
 #include "rpc/client.h"
@@ -21,13 +23,6 @@
 
 #define DEFAULT_TIMEOUT 10
 #define MAX_TIMEOUT 86400
-
-struct options {
-	const char *socket;
-	unsigned int timeout; /* seconds */
-	bool json, help;
-	struct style style;
-};
 
 static int parse_timeout(const char *text, unsigned int *timeout)
 {
@@ -51,6 +46,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 		{ "json", no_argument, NULL, 'j' },
 		{ "timeout", required_argument, NULL, 't' },
 		{ "color", required_argument, NULL, 'c' },
+		{ "since", required_argument, NULL, 'S' },
+		{ "once", no_argument, NULL, 'O' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL },
@@ -72,6 +69,12 @@ static int parse_options(int argc, char **argv, struct options *options)
 		case 'c':
 			if (style_choose(&options->style, optarg) != 0)
 				rc = words_refuse("colour is auto, always or never", optarg);
+			break;
+		case 'S':
+			options->since = optarg;
+			break;
+		case 'O':
+			options->once = true;
 			break;
 		case 'h':
 			options->help = true;
@@ -137,13 +140,32 @@ static bool asks_for_help(int *count, char ***words, bool option)
 	return option;
 }
 
+/* Options of one command are odd for the others. */
+static int check_options(const struct command *command, const struct options *options)
+{
+	const char *name = command != NULL ? command->name : "";
+
+	if (options->since != NULL && strcmp(name, "watch") != 0)
+		return words_refuse("--since belongs to watch", NULL);
+	if (options->once && strcmp(name, "top") != 0)
+		return words_refuse("--once belongs to top", NULL);
+	return DONE;
+}
+
 static int run(int count, char **words, const struct options *options)
 {
 	struct request request = { NULL };
+	const struct command *command;
 	int rc;
 
 	if (asks_for_help(&count, &words, options->help))
 		return help_print(count, words);
+	command = count > 0 ? command_find(words[0]) : NULL;
+	rc = check_options(command, options);
+	if (rc != DONE)
+		return rc;
+	if (command != NULL)
+		return command->run(count - 1, words + 1, options);
 	rc = words_parse(count, words, &request);
 	if (rc == DONE)
 		rc = call(&request, options);

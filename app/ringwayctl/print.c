@@ -19,11 +19,6 @@
 #define WIDTH_ELSE 80  /* of a terminal that does not say */
 #define GROUPED_MIN 100000
 
-#define BOLD "\033[1m"
-#define RED "\033[31m"
-#define GREEN "\033[32m"
-#define PLAIN "\033[0m"
-
 struct table {
 	size_t columns, rows; /* the headings are row 0 */
 	const char **keys;
@@ -299,7 +294,7 @@ static const char *color_of(const char *key, const char *text, const struct styl
 {
 	if (!style->color || strcmp(key, "state") != 0)
 		return NULL;
-	return strcmp(text, "up") == 0 ? GREEN : strcmp(text, "down") == 0 ? RED : NULL;
+	return strcmp(text, "up") == 0 ? PRINT_GREEN : strcmp(text, "down") == 0 ? PRINT_RED : NULL;
 }
 
 static void print_colored(const char *text, const char *color)
@@ -308,7 +303,7 @@ static void print_colored(const char *text, const char *color)
 		fputs(color, stdout);
 	fputs(text, stdout);
 	if (color != NULL)
-		fputs(PLAIN, stdout);
+		fputs(PRINT_PLAIN, stdout);
 }
 
 static void print_row(const struct table *table, size_t row, const struct style *style)
@@ -319,7 +314,7 @@ static void print_row(const struct table *table, size_t row, const struct style 
 		size_t blanks;
 
 		if (row == 0)
-			color = style->color ? BOLD : NULL;
+			color = style->color ? PRINT_BOLD : NULL;
 		text_fit(text, table->widths[column]);
 		blanks = table->widths[column] - text_width(text);
 		if (table->numbers[column])
@@ -381,7 +376,7 @@ static void print_member(const char *key, json_t *value, size_t indent, size_t w
 	if (name == NULL)
 		return;
 	write_blanks(indent);
-	print_colored(name, style->color && is_nested(value) ? BOLD : NULL);
+	print_colored(name, style->color && is_nested(value) ? PRINT_BOLD : NULL);
 	if (is_nested(value)) {
 		putchar('\n');
 		if (json_is_object(value))
@@ -439,9 +434,9 @@ void print_result(json_t *result, const struct style *style)
 	}
 }
 
-void print_json(const json_t *result)
+static void write_json(const json_t *value, size_t flags)
 {
-	char *text = json_dumps(result, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+	char *text = json_dumps(value, flags | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
 
 	for (const char *c = text; c != NULL && *c != '\0'; c++) {
 		/* ASCII as well, and not escaped by jansson. */
@@ -452,6 +447,21 @@ void print_json(const json_t *result)
 	}
 	putchar('\n');
 	free(text);
+}
+
+void print_json(const json_t *result)
+{
+	write_json(result, JSON_INDENT(2));
+}
+
+void print_json_line(const json_t *value)
+{
+	write_json(value, JSON_COMPACT);
+}
+
+void print_value(const char *key, json_t *value, const struct style *style)
+{
+	write_inline(stdout, key, value, style);
 }
 
 void print_error(const struct error *err)

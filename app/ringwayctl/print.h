@@ -29,6 +29,17 @@ void print_result(json_t *result, const struct style *style);
 /* The same as JSON. All of it is ASCII, so that it is safe on a terminal as well. */
 void print_json(const json_t *result);
 
+/* The same on one line. */
+void print_json_line(const json_t *value);
+
+/* One value as it stands in a table, of this key, without an end of the line. */
+void print_value(const char *key, json_t *value, const struct style *style);
+
+#define PRINT_BOLD "\033[1m"
+#define PRINT_RED "\033[31m"
+#define PRINT_GREEN "\033[32m"
+#define PRINT_PLAIN "\033[0m"
+
 /* On stderr: what is wrong, and below it object, field, value and what is accepted. */
 void print_error(const struct error *err);
 

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -106,7 +107,7 @@ static int wait_ready(const struct rpc_client *client, short events, long end)
 
 	for (;;) {
 		long left = end - now_ms();
-		int rc = poll(&ready, 1, left > 0 ? (int)left : 0);
+		int rc = poll(&ready, 1, left > INT_MAX ? INT_MAX : left > 0 ? (int)left : 0);
 
 		if (rc > 0)
 			return 0;
@@ -292,4 +293,9 @@ int rpc_client_call(struct rpc_client *client, const char *method, const json_t 
 	}
 	json_decref(response);
 	return rc;
+}
+
+int rpc_client_receive(struct rpc_client *client, json_t **message)
+{
+	return read_value(client, message, LONG_MAX);
 }
