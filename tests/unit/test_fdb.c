@@ -877,6 +877,48 @@ static void vlans_spread(void **state)
 	}
 }
 
+static struct fdb_news heard[8];
+static unsigned int heard_count;
+
+static void hear(void *argument, const struct fdb_news *news)
+{
+	assert_ptr_equal(argument, heard);
+	heard[heard_count++] = *news;
+}
+
+static void tells_what_it_learns(void **state)
+{
+	struct fdb *fdb = table(64, 300);
+	const fdb_key_t one = key_of(1, 5), two = key_of(2, 5), own = key_of(3, 0);
+	uint8_t mac[6];
+
+	(void)state;
+	fdb->tell = hear;
+	fdb->tell_argument = heard;
+	fdb->ports[7].most = 1;
+	fdb_fix(fdb, own, 9, 1);
+	fdb_learn(fdb, one, 7, 1);
+	fdb_learn(fdb, one, 7, 2);
+	fdb_learn(fdb, two, 7, 1);
+	fdb_learn(fdb, one, 8, 1);
+	/* A static address is where it is, whoever says otherwise. */
+	fdb_learn(fdb, own, 7, 1);
+	assert_int_equal(heard_count, 3);
+	assert_int_equal(heard[0].kind, EVENT_ADDRESS_LEARNED);
+	assert_int_equal(heard[0].key, one);
+	assert_int_equal(heard[0].port, 7);
+	assert_null(heard[0].reason);
+	assert_int_equal(heard[1].kind, EVENT_ADDRESS_REFUSED);
+	assert_int_equal(heard[1].key, two);
+	assert_non_null(heard[1].reason);
+	assert_int_equal(heard[2].kind, EVENT_ADDRESS_MOVED);
+	assert_int_equal(heard[2].port, 8);
+	assert_int_equal(heard[2].from, 7);
+	fdb_key_mac(one, mac);
+	assert_int_equal(fdb_key(mac, 5), one);
+	fdb_free(fdb);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -906,6 +948,7 @@ int main(void)
 		cmocka_unit_test(a_million_fit),
 		cmocka_unit_test(refreshes_once_a_second),
 		cmocka_unit_test(readers_never_get_anothers_port),
+		cmocka_unit_test(tells_what_it_learns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,11 +75,44 @@ static void others_are_left_alone(void **state)
 		assert_false(watchdog_look(&worker));
 }
 
+static void look_often(int count)
+{
+	while (count-- > 0)
+		watchdog_look(&worker);
+}
+
+static void who_stands_still_is_stalled(void **state)
+{
+	(void)state;
+	assert_int_equal(watchdog_init(), 0);
+	watchdog_begin(&worker, true);
+	worker.counters.iterations++;
+	/* The first look sees the progress. */
+	look_often(WATCHDOG_STALLED_MS / 10);
+	assert_false(watchdog_is_stalled(&worker));
+	look_often(1);
+	assert_true(watchdog_is_stalled(&worker));
+	look_often(1000);
+	assert_true(watchdog_is_stalled(&worker));
+	worker.counters.iterations++;
+	look_often(1);
+	assert_false(watchdog_is_stalled(&worker));
+	/* Who sleeps stands still as it should. */
+	worker.sleeps = true;
+	look_often(1000);
+	assert_false(watchdog_is_stalled(&worker));
+	worker.sleeps = false;
+	watchdog_begin(&worker, false);
+	look_often(1000);
+	assert_false(watchdog_is_stalled(&worker));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_is_held_is_freed),
 		cmocka_unit_test(others_are_left_alone),
+		cmocka_unit_test(who_stands_still_is_stalled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
