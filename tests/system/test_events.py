@@ -188,6 +188,7 @@ def test_limit(daemon, follower):
             one.send(ethernet(BROADCAST, mac(1), bytes(1000)))
         reached = follower.expect("limit.reached", "a", direction="ingress")
         left = follower.expect("limit.left", "a", direction="ingress")
+        follower.quiet(2)
     # 12 kB take a second and a half; then one more without any that had to wait.
     assert 1000 <= left["monotonic_ms"] - reached["monotonic_ms"] < 6000
     assert sum(event["kind"].startswith("limit.") for event in follower.seen) == 2
@@ -385,6 +386,11 @@ def test_restart():
                 Follower(daemon, since=last, history=history) as follower:
             assert follower.answer["restarted"] and follower.answer["history"] != history
             assert (follower.next()["sequence"], follower.seen[0]["kind"]) == (1, "port.down")
+            # Also where the new history has come as far as the old one.
+            with Follower(daemon, since=1, history=history) as other:
+                assert other.answer["restarted"] and other.next()["sequence"] == 1
+            with Follower(daemon, since=1, history=other.answer["history"]) as other:
+                assert not other.answer["restarted"] and other.answer["sequence"] == 1
 
 
 def make_events(daemon, count):
