@@ -69,14 +69,13 @@ class Follower:
     def expect(self, kind, port=None, **fields):
         """The next event of this kind, port and fields; others may come before it."""
         wanted = {"kind": kind, **fields, **({"port": port} if port else {})}
-        before = len(self.seen)
-        try:
-            while True:
+        before, deadline = len(self.seen), time.monotonic() + 20
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < deadline:
                 event = self.next()
                 if all(event.get(key) == value for key, value in wanted.items()):
                     return event
-        except TimeoutError:
-            raise AssertionError(f"no {wanted} among {self.seen[before:]}") from None
+        raise AssertionError(f"no {wanted} among {self.seen[before:]}")
 
     def quiet(self, seconds):
         """What comes within so long."""
