@@ -33,13 +33,16 @@ static inline struct charge vnet_charge(const struct frame *frame)
 
 /*
  * At least what vnet_charge will say, from a header that is not checked yet: where vnet_check
- * refuses the segmentation, or finds none to do, there are no further segments.
+ * refuses the segmentation, or finds none to do, there are no further segments. Nothing for a frame
+ * that the port has dropped and counted already: it must not wait and be counted again.
  */
 static inline struct charge vnet_charge_bound(const struct frame *frame)
 {
 	const struct virtio_net_hdr *vnet = &frame->vnet;
 	uint64_t more;
 
+	if (__builtin_expect(frame->drop != DROP_NO_DESTINATION, false))
+		return (struct charge){ 0, 0 };
 	if (vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE || vnet->gso_size < VNET_GSO_SIZE_MIN)
 		return (struct charge){ frame->length, 1 };
 	/* Fragments have whole units of 8 bytes. */

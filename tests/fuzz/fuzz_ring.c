@@ -276,7 +276,7 @@ static bool receive(struct scenario *scenario)
 		check_shape(scenario, &burst->frames[i]);
 		bad = (uint16_t)(bad + (burst->frames[i].drop != DROP_NO_DESTINATION));
 	}
-	/* One that did not come into the burst for want of budget may be counted, too. */
+	/* Each once, whatever the budget. */
 	CHECK(guest->vq.malformed - malformed == bad);
 	if (scenario->foretold)
 		model_check_rx(scenario->sender.model, burst);

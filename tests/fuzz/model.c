@@ -324,7 +324,7 @@ static struct charge charge_of(const struct guest *guest, enum drop drop, uint32
 	struct charge charge = { total - guest->header, 1 };
 
 	if (drop != DROP_NO_DESTINATION)
-		return (struct charge){ 0, 1 };
+		return (struct charge){ 0, 0 };
 	memcpy(&vnet, expected_bytes, sizeof(vnet));
 	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE && vnet.gso_size >= VNET_GSO_SIZE_MIN) {
 		charge.packets += charge.bytes / (vnet.gso_size / 8u * 8u);

@@ -336,7 +336,8 @@ REQUESTS = {
     "rate of zero": (limit({"rate": 0}), INVALID, "port vm3", RATE, "0", "64000 to", "use null for none"),
     "low rate": (limit({"rate": "63k"}), INVALID, "port vm3", RATE, '"63k"', "64000 to", "range"),
     "rate without sense": (limit({"rate": "fast"}), INVALID, "port vm3", RATE, '"fast"', "Gbit", "no rate"),
-    "burst without a rate": (limit({"burst": 1}), INVALID, "port vm3", RATE, None, "", "missing"),
+    "burst without a rate": (limit({"burst": 1}), INVALID, "port vm3", RATE, '{"burst": 1}', "rate and burst",
+                             "missing"),
     "excess": (add(limits={"ingress": {"excess": "queue"}}), INVALID, "port vm3", "limits.ingress.excess",
                '"queue"', "pause, drop", "choices"),
     # port.set, port.remove, port.get
