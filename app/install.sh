@@ -3,7 +3,8 @@
 # Sourced by app/run.sh and tests/run.sh; runs nothing by itself.
 
 # To build and run the switch.
-build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansson-dev libevent-dev"
+build_packages="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libjansson-dev libevent-dev
+libpcap-dev"
 
 # For guests: what runs them, and what tests/system/guest/build.sh puts into them.
 guest_packages="python3 qemu-system-x86 busybox-static cpio iperf3 ethtool tcpdump"
@@ -11,7 +12,7 @@ guest_packages="python3 qemu-system-x86 busybox-static cpio iperf3 ethtool tcpdu
 # To test it as well.
 test_packages="$guest_packages libcmocka-dev clang python3-pytest python3-jsonschema python3-scapy
 dpdk-dev strace ovmf iproute2 iputils-ping procps prometheus python3-prometheus-client chromium
-fonts-dejavu-core tmux"
+fonts-dejavu-core tmux tshark"
 
 # install_packages NAME...: installs those that are missing; without any it makes no call.
 install_packages() {

@@ -52,7 +52,7 @@ int request_submit(struct request *request);
 int no_such_port(const char *name, struct error *err);
 
 extern const struct method methods_port[], methods_fdb[], methods_config[], methods_event[],
-	methods_system[];
+	methods_capture[], methods_system[];
 
 /* All of the above, ended by NULL. */
 extern const struct method *const methods[];

@@ -122,6 +122,26 @@ static json_t *last_second_to_json(const struct port *port)
 			 "egress", throttled_to_json(&port->throttling.out));
 }
 
+/* Where copies of its frames go, and why they do not. */
+static void add_mirror(struct control *control, const struct control_port *port, json_t *object)
+{
+	static const char *const directions[] = { "in", "out", "both" };
+	const struct port_mirror *mirror = &port->model->settings.mirror;
+	const char *reason = NULL;
+	struct control_port *to;
+
+	if (mirror->to[0] == '\0')
+		return;
+	to = control_find_port(control, mirror->to);
+	if (to == NULL)
+		reason = "there is no such port";
+	else
+		control_port_is_up(to, &reason);
+	json_object_set_new(object, "mirror",
+			    json_pack("{s:s, s:s, s:s?}", "to", mirror->to, "direction",
+				      directions[mirror->direction], "reason", reason));
+}
+
 static int get_port(struct call *call, const void *params, json_t **result, struct error *err)
 {
 	struct daemon *daemon = call_context(call);
@@ -140,6 +160,7 @@ static int get_port(struct call *call, const void *params, json_t **result, stru
 	json_object_set_new(*result, "mtu", json_integer(settings->mtu));
 	json_object_set_new(*result, "retry", json_integer(settings->retry));
 	add_bridging(port, *result);
+	add_mirror(daemon->control, port, *result);
 	if (port->state != PORT_OPEN)
 		return 0;
 	json_object_set_new(*result, "limits", limits_to_json(port->port));

@@ -230,4 +230,4 @@ const struct method methods_system[] = {
 };
 
 const struct method *const methods[] = { methods_port, methods_fdb, methods_config, methods_event,
-					 methods_system, NULL };
+					 methods_capture, methods_system, NULL };

@@ -13,6 +13,7 @@
 
 #include "base/background.h"
 #include "base/log.h"
+#include "control/captures.h"
 #include "control/events.h"
 #include "control/saving.h"
 #include "control/slots.h"
@@ -606,6 +607,7 @@ int control_new(struct control **result, struct loop *loop, const struct model *
 		goto fail;
 	control->loop = loop;
 	STAILQ_INIT(&control->waiting);
+	STAILQ_INIT(&control->captures);
 	control->worker_count = (uint16_t)start->worker_count;
 	control->model = model_copy_without_ports(start);
 	control->saved = model_copy_without_ports(start);
@@ -730,6 +732,7 @@ void control_free(struct control *control)
 	background_free(control->background);
 	background_free(control->waiting_room);
 	retire_free(control->retire);
+	captures_close(control);
 	fdb_free(control->fdb);
 	events_free(control->events);
 	model_free(control->model);

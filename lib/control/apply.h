@@ -60,6 +60,7 @@ struct control_port {
 	enum control_port_state state;
 	struct error fault;       /* why it is faulty */
 	struct observed_port observed;
+	struct capture_set *captures; /* on its port: control/captures.h */
 
 	/* During a change. */
 	enum control_plan plan;
@@ -123,6 +124,8 @@ struct control {
 	uint64_t looked;      /* when limits were, ns */
 	uint32_t observed_tick;
 	struct observed_worker observed_workers[WORKERS_MAX];
+	uint64_t last_capture; /* the number that the last one got */
+	STAILQ_HEAD(, control_capture) captures; /* control/captures.h */
 
 	struct change *current;
 	bool beginning;       /* changes are being begun further up the stack */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "control/port_keys.h"
 #include "control/vlan_list.h"
 #include "rpc/describe.h"
 #include "rpc/param.h"
@@ -187,6 +188,8 @@ int model_put_port(struct model *model, struct model_port *port, struct error *e
 	struct model_port **ports;
 	int result = check_distinct(model, port, err);
 
+	if (result == 0)
+		result = port_mirror_check(model, port, err);
 	if (result == 0)
 		result = model_addresses_allow(model, port, err);
 	if (result == 0)

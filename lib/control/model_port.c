@@ -137,6 +137,8 @@ static const struct param common_params[] = {
 	  .help = "which frames without one known destination are sent to the port" },
 	{ "storm", PARAM_OBJECT, .fields = port_storm_params,
 	  .help = "how many frames without one known destination are taken from the port" },
+	{ "mirror", PARAM_OBJECT, .fields = port_mirror_params,
+	  .help = "copies of the port's frames go to another port as well" },
 	{ "link_local", PARAM_BOOL, PARAM_AT(struct port_keys, settings.link_local),
 	  .initial = "false",
 	  .help = "frames to 01:80:c2:00:00:0x (LACP, LLDP, spanning trees) pass between this and "

@@ -39,3 +39,16 @@ extern const struct param port_vlan_params[], port_flood_params[], port_storm_pa
  * err filled.
  */
 int port_vlan_check(struct port_keys *keys, bool given, const char *object, struct error *err);
+
+/* ---- port_mirror.c: copies of a port's frames for another one ---- */
+
+struct model;
+struct model_port;
+
+extern const struct param port_mirror_params[];
+
+/*
+ * Refuses a port that is mirrored to itself, or, with the others of the model, would make copies of
+ * copies. Returns 0 or -errno with err filled.
+ */
+int port_mirror_check(const struct model *model, const struct model_port *port, struct error *err);

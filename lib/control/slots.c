@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/captures.h"
 #include "control/saving.h"
 #include "sync/retire.h"
 
@@ -37,6 +38,7 @@ void slot_release(struct control_port *slot)
 	struct control *control = slot->control;
 
 	observer_removed(slot);
+	captures_lose_port(slot);
 	saving_forget_port(control, slot->model->name);
 	if (!control->stopping && control->directory != NULL && slot->model->ops->forget != NULL)
 		slot->model->ops->forget(control->directory, slot->model->name);
@@ -324,8 +326,10 @@ int slots_publish(struct control *control)
 		struct control_port *slot = &control->ports[i];
 
 		ports[i] = slot->state == PORT_OPEN ? slot->port : NULL;
-		if (ports[i] != NULL)
-			place_queues(control, slot);
+		if (ports[i] == NULL)
+			continue;
+		place_queues(control, slot);
+		ports[i]->captures = slot->captures;
 	}
 	new = snapshot_new(ports, control->port_count, control->worker_count, control->fdb);
 	if (new == NULL || snapshot_suppress(new, &control->suppression) != 0) {

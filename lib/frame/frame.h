@@ -98,6 +98,7 @@ struct frame {
 	uint16_t port;              /* it came from there */
 	uint16_t destination;       /* with VERDICT_FORWARD */
 	uint16_t vlan;              /* set by vlan_enter, where its port is in VLANs */
+	uint16_t mark;              /* of a trace, in bursts that are traced: worker/capture.h */
 	const struct view *views;
 	uint8_t head[FRAME_HEAD_ROOM] __attribute__((aligned(64)));
 };
@@ -144,6 +145,7 @@ struct tx_outcome {
 	uint16_t no_buffer; /* the switch had none for a copy */
 	uint32_t segments;
 	uint64_t bytes;
+	uint64_t lost; /* which frames are counted, but not in packets: bits by index */
 };
 
 /* Returns a burst ready for use, or NULL without memory. */

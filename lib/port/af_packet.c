@@ -276,7 +276,7 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 				outcome->too_long++;
 			else
 				outcome->refused++;
-			done++;
+			outcome->lost |= UINT64_C(1) << done++;
 		}
 	}
 	return 0;

@@ -395,9 +395,10 @@ static struct rte_mbuf *make_packet(const struct ethdev_device *device, const st
 /* Packets on their way to the driver, made of as many frames one behind another. */
 struct batch {
 	const struct port_queue *queue;
+	struct frame *const *frames; /* of the burst */
 	uint16_t count;
 	struct rte_mbuf *mbufs[BURST_MAX];
-	const struct frame *frames[BURST_MAX];
+	uint16_t index[BURST_MAX]; /* of their frames */
 };
 
 /* Hands the packets over. False: for some there was no room. */
@@ -413,7 +414,7 @@ static bool send_batch(struct batch *batch, uint16_t id, struct tx_outcome *outc
 		uint16_t sent = rte_eth_tx_burst(id, index, next, ready);
 
 		for (uint16_t i = 0; i < sent; i++) {
-			const struct frame *frame = batch->frames[done++];
+			const struct frame *frame = batch->frames[batch->index[done++]];
 
 			outcome->packets++;
 			outcome->segments += frame->segments;
@@ -426,6 +427,7 @@ static bool send_batch(struct batch *batch, uint16_t id, struct tx_outcome *outc
 		}
 		if (done < batch->count) {
 			outcome->refused++;
+			outcome->lost |= UINT64_C(1) << batch->index[done];
 			rte_pktmbuf_free(batch->mbufs[done++]);
 		}
 	}
@@ -439,17 +441,18 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 {
 	const struct ethdev_queue *own = queue->driver;
 	const uint16_t id = own->device->id;
-	struct batch batch = { .queue = queue };
+	struct batch batch = { .queue = queue, .frames = frames };
 	uint16_t *why;
 
 	for (uint16_t i = 0; i < count; i++) {
 		struct rte_mbuf *mbuf = make_packet(own->device, frames[i], outcome, &why);
 
 		if (mbuf != NULL) {
-			batch.frames[batch.count] = frames[i];
+			batch.index[batch.count] = i;
 			batch.mbufs[batch.count++] = mbuf;
 		} else if (send_batch(&batch, id, outcome)) {
 			++*why;
+			outcome->lost |= UINT64_C(1) << i;
 		} else {
 			return 0;
 		}

@@ -327,6 +327,7 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 
 		if (frames[i]->length > memory->longest) {
 			outcome->too_long++;
+			outcome->lost |= UINT64_C(1) << i;
 			continue;
 		}
 		if (own->counts.kept < memory->config.kept) {

@@ -43,6 +43,7 @@
 
 struct port;
 struct port_queue;
+struct capture_set; /* worker/capture.h */
 
 enum port_direction { PORT_RX, PORT_TX };
 
@@ -53,6 +54,7 @@ enum port_direction { PORT_RX, PORT_TX };
  */
 struct tx_counters {
 	uint64_t offered;
+	uint64_t mirrored; /* of offered: copies of the frames of a mirrored port */
 	uint64_t cut; /* frames that cutting made, beyond those that were cut */
 	uint64_t packets;
 	uint64_t bytes;
@@ -130,6 +132,13 @@ struct port_queue_limits {
 	uint32_t time; /* ms */
 };
 
+/* Where copies of a port's frames go. */
+struct port_mirror {
+	char to[PORT_NAME_SIZE]; /* "": nowhere */
+	uint32_t direction;      /* enum mirror_direction */
+};
+enum mirror_direction { MIRROR_IN, MIRROR_OUT, MIRROR_BOTH };
+
 /* What every type of port has and may change while it runs. */
 struct port_settings {
 	bool enabled;          /* false: rings are kept, frames dropped as `disabled` */
@@ -146,6 +155,7 @@ struct port_settings {
 	struct port_flood flood;
 	struct port_storm storm;
 	uint32_t max_addresses; /* that are learned; 0: any number */
+	struct port_mirror mirror;
 };
 
 /* Those of a port of which nothing is said: the largest MTU, no VLANs, no limits. */
@@ -361,6 +371,7 @@ struct port {
 	struct throttling throttling; /* control thread's own */
 	struct limits ingress, egress; /* w: as policy/limits.h says */
 	struct limiter storm[STORM_CLASSES]; /* of packets, by enum flood_class */
+	const struct capture_set *captures;  /* for the next snapshot; NULL: none; w: control */
 
 	struct port_queue queues[];
 };

@@ -217,6 +217,7 @@ static int tx_burst(struct port_queue *queue, struct frame *const *frames, uint1
 			break;
 		if (errnum != 0) {
 			outcome->refused++;
+			outcome->lost |= UINT64_C(1) << i;
 			continue;
 		}
 		outcome->packets++;

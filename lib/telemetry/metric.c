@@ -46,6 +46,8 @@ const struct metric metric_rx[] = {
 
 const struct metric metric_tx[] = {
 	COUNTER("tx_offered", struct tx_counters, offered, "frames", "meant for the port"),
+	COUNTER("tx_mirrored", struct tx_counters, mirrored, "frames",
+		"meant for the port that were copies of a mirrored port's frames"),
 	COUNTER("tx_cut", struct tx_counters, cut, "frames",
 		"made by segmentation, beyond those that were cut"),
 	COUNTER("tx_packets", struct tx_counters, packets, "frames", "delivered to the port"),

@@ -108,15 +108,17 @@ bool room_known(struct virtqueue *vq, struct room *room, uint16_t position, uint
 		uint32_t wanted);
 
 /* Notes what became of a frame that found room (1) or will never find any (-EMSGSIZE). */
-static inline void count_outcome(struct tx_outcome *outcome, const struct frame *frame, int done)
+static inline void count_outcome(struct tx_outcome *outcome, struct frame *const *frames,
+				 uint16_t index, int done)
 {
 	if (done < 0) {
 		outcome->too_long++;
+		outcome->lost |= UINT64_C(1) << index;
 		return;
 	}
 	outcome->packets++;
-	outcome->segments += frame->segments;
-	outcome->bytes += frame->length;
+	outcome->segments += frames[index]->segments;
+	outcome->bytes += frames[index]->length;
 }
 
 /* Copies a frame into a room of just its size, offload header first. */

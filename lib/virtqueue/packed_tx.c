@@ -270,7 +270,7 @@ void packed_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint16_t
 			       : put_frame_slowly(vq, frames[i]);
 		if (done == 0)
 			break;
-		count_outcome(outcome, frames[i++], done);
+		count_outcome(outcome, frames, i++, done);
 	}
 	flush_returns(vq);
 	look_ahead(vq, VIRTQUEUE_BUFFERS_AHEAD);

@@ -264,7 +264,7 @@ void split_tx_burst(struct virtqueue *vq, struct frame *const *frames, uint16_t 
 			       : put_frame_slowly(vq, frames[i]);
 		if (done == 0)
 			break;
-		count_outcome(outcome, frames[i++], done);
+		count_outcome(outcome, frames, i++, done);
 	}
 	if (vq->next_used != first) {
 		mark_used(vq, first, (uint16_t)(vq->next_used - first));

@@ -17,6 +17,7 @@
 #include "frame/vnet.h"
 #include "port/tx_lock.h"
 #include "worker/egress_queue.h"
+#include "worker/watch.h"
 
 static void count_drops(struct tx_counters *counters, enum drop reason, uint64_t frames)
 {
@@ -90,20 +91,30 @@ static __rte_noinline void add_delivered(struct charge *delivered, struct frame 
 		delivered->bytes += vnet_charge(frames[i]).bytes - frames[i]->length;
 }
 
+/* Drops copies that were meant for a queue. */
+static inline void drop_frames(struct worker *worker, const struct snapshot_port *to,
+			       struct port_queue *queue, struct frame *const *frames,
+			       uint16_t count, enum drop reason)
+{
+	count_drops(&queue->counters[worker->index].tx, reason, count);
+	if (unlikely(watch_is_on(worker, to)))
+		watch_dropped(worker, to, queue, frames, count, reason);
+}
+
 /* Counts all but those that found no room. Returns how many these are, or -ENOTCONN. */
-static inline int try_frames(const struct worker *worker, struct port_queue *queue,
-			     struct frame *const *frames, uint16_t count)
+static inline int try_frames(struct worker *worker, const struct snapshot_port *to,
+			     struct port_queue *queue, struct frame *const *frames, uint16_t count)
 {
 	struct tx_counters *counters = &queue->counters[worker->index].tx;
 	struct charge *delivered = worker->outgoing->delivered;
 	struct tx_outcome outcome = { 0 };
-	int result;
+	int result, left;
 
 	port_lock_tx(queue);
 	result = queue->ops->tx_burst(queue, frames, count, &outcome);
 	port_unlock_tx(queue);
 	if (unlikely(result != 0)) {
-		count_drops(counters, DROP_NOT_CONNECTED, count);
+		drop_frames(worker, to, queue, frames, count, DROP_NOT_CONNECTED);
 		return -ENOTCONN;
 	}
 	counter_add(&counters->packets, outcome.packets);
@@ -114,7 +125,10 @@ static inline int try_frames(const struct worker *worker, struct port_queue *que
 	count_drops(counters, DROP_NO_BUFFER, outcome.no_buffer);
 	if (unlikely(delivered != NULL))
 		add_delivered(delivered, frames, &outcome);
-	return count - outcome.packets - outcome.too_long - outcome.refused - outcome.no_buffer;
+	left = count - outcome.packets - outcome.too_long - outcome.refused - outcome.no_buffer;
+	if (unlikely(watch_is_on(worker, to)))
+		watch_sent(worker, to, queue, frames, (uint16_t)(count - left), &outcome);
+	return left;
 }
 
 /*
@@ -142,7 +156,7 @@ static __rte_noinline int retry(struct worker *worker, const struct snapshot_por
 		}
 		rte_pause();
 		counter_add(&counters->retries, 1);
-		left = try_frames(worker, queue, frames, (uint16_t)left);
+		left = try_frames(worker, to, queue, frames, (uint16_t)left);
 		frames += before - left;
 		untold = left < before;
 		now = rte_get_tsc_cycles();
@@ -154,14 +168,14 @@ static __rte_noinline int retry(struct worker *worker, const struct snapshot_por
 static inline int send_frames(struct worker *worker, const struct snapshot_port *to,
 			      struct port_queue *queue, struct frame *const *frames, uint16_t count)
 {
-	struct tx_counters *counters = &queue->counters[worker->index].tx;
-	int left = try_frames(worker, queue, frames, count);
+	int left = try_frames(worker, to, queue, frames, count);
 
 	if (unlikely(left > 0)) {
 		if (to->retry > 0)
 			left = retry(worker, to, queue, frames + count - left, left);
 		if (left > 0)
-			count_drops(counters, DROP_RING_FULL, (uint64_t)left);
+			drop_frames(worker, to, queue, frames + count - left, (uint16_t)left,
+				    DROP_RING_FULL);
 	}
 	return left;
 }
@@ -181,6 +195,14 @@ static void flush(struct outgoing *outgoing)
 	outgoing->count = 0;
 	outgoing->view_count = 0;
 	outgoing->byte_count = 0;
+}
+
+/* The frame, or so many parts of it, will not be sent. */
+static void drop_frame(struct outgoing *outgoing, const struct frame *frame, enum drop reason)
+{
+	struct frame *dropped = (struct frame *)(uintptr_t)frame;
+
+	drop_frames(outgoing->worker, outgoing->to, outgoing->queue, &dropped, 1, reason);
 }
 
 static void put(struct outgoing *outgoing, struct frame *frame)
@@ -205,6 +227,7 @@ static void fill(struct outgoing *outgoing, const struct frame *frame, struct fr
 	checksum_fill(frame, made, &outgoing->views[outgoing->view_count++],
 		      outgoing->bytes + outgoing->byte_count);
 	outgoing->byte_count += frame->length;
+	made->mark = frame->mark;
 }
 
 static void fill_frame(struct outgoing *outgoing, const struct frame *frame)
@@ -251,7 +274,7 @@ static const struct frame *retag_frame(struct outgoing *outgoing, const struct f
 	struct frame *made;
 
 	if (change == TAG_INSERT && frame->length + TAG_LENGTH > FRAME_LENGTH_MAX) {
-		count_drops(outgoing->counters, DROP_TOO_LONG, 1);
+		drop_frame(outgoing, frame, DROP_TOO_LONG);
 		return NULL;
 	}
 	made = is_all ? next_made(outgoing, 0) : &outgoing->retagged;
@@ -268,11 +291,11 @@ static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
 	uint32_t bytes;
 
 	if (outgoing->segments + frame->segments > SEGMENTS_MAX) {
-		count_drops(outgoing->counters, DROP_NO_BUFFER, 1);
+		drop_frame(outgoing, frame, DROP_NO_BUFFER);
 		return;
 	}
 	if (begin_cut(outgoing, frame, &segmenter, &bytes) != 0) {
-		count_drops(outgoing->counters, DROP_BAD_OFFLOAD, 1);
+		drop_frame(outgoing, frame, DROP_BAD_OFFLOAD);
 		return;
 	}
 	outgoing->segments += frame->segments;
@@ -283,10 +306,12 @@ static void cut_frame(struct outgoing *outgoing, const struct frame *frame)
 
 		if (outgoing->full) {
 			/* No work for segments that have no place to go. */
-			count_drops(outgoing->counters, DROP_RING_FULL, left);
+			count_drops(outgoing->counters, DROP_RING_FULL, left - 1u);
+			drop_frame(outgoing, frame, DROP_RING_FULL);
 			return;
 		}
 		segment_next(&segmenter, made, &outgoing->views[outgoing->view_count]);
+		made->mark = frame->mark;
 		if ((made->needs & ~outgoing->accepts) == 0)
 			outgoing->view_count += made->view_count;
 		else
@@ -322,9 +347,17 @@ static uint32_t longest_packet(const struct frame *frame)
 	return length;
 }
 
+static void note_adapted(const struct outgoing *outgoing, const struct frame *frame)
+{
+	if (unlikely(outgoing->worker->traced != NULL))
+		watch_adapted(outgoing->worker, outgoing->to, frame,
+			      (uint16_t)(frame->needs & ~outgoing->accepts));
+}
+
 /* A frame that cannot go as it is. */
 static void adapt_frame(struct outgoing *outgoing, const struct frame *frame)
 {
+	note_adapted(outgoing, frame);
 	if (frame->needs & ~outgoing->accepts & NEEDS_TAGS) {
 		frame = retag_frame(outgoing, frame);
 		if (frame == NULL)
@@ -352,7 +385,7 @@ static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16
 		struct frame *frame = frames[i];
 
 		if (egress_is_too_long(frame, max_length))
-			count_drops(outgoing->counters, DROP_MTU, 1);
+			drop_frame(outgoing, frame, DROP_MTU);
 		else if ((frame->needs & ~outgoing->accepts) == 0)
 			put(outgoing, frame);
 		else
@@ -365,13 +398,13 @@ static bool adapt(struct outgoing *outgoing, struct frame *const *frames, uint16
 /* ---- transmission ---- */
 
 /* Whatever the frames need: nobody gets them. */
-static void drop_all(struct worker *worker, struct port_queue *queue, enum drop reason,
-		     uint16_t count)
+static void drop_all(struct worker *worker, const struct snapshot_port *to,
+		     struct frame *const *frames, uint16_t count, enum drop reason)
 {
-	struct tx_counters *counters = &queue->counters[worker->index].tx;
+	struct port_queue *queue = &to->port->queues[0];
 
-	counter_add(&counters->offered, count);
-	count_drops(counters, reason, count);
+	counter_add(&queue->counters[worker->index].tx.offered, count);
+	drop_frames(worker, to, queue, frames, count, reason);
 }
 
 /*
@@ -404,11 +437,13 @@ static bool retag(struct outgoing *outgoing, struct frame *const *frames, uint16
 						 : TAG_KEEP;
 
 		if (change == TAG_INSERT && frame->length + TAG_LENGTH > FRAME_LENGTH_MAX) {
-			count_drops(outgoing->counters, DROP_TOO_LONG, 1);
+			drop_frame(outgoing, frame, DROP_TOO_LONG);
 			continue;
 		}
-		if (change != TAG_KEEP)
+		if (change != TAG_KEEP) {
+			note_adapted(outgoing, frame);
 			tag_change(frame, change, made);
+		}
 		changed[kept++] = change != TAG_KEEP ? made : frame;
 	}
 	return kept > 0 && send_frames(outgoing->worker, outgoing->to, outgoing->queue, changed,
@@ -507,13 +542,43 @@ void egress_begin(struct worker *worker)
 	worker->outgoing->full_since = 0;
 }
 
-/* The time is asked for once a burst, however many ports have limits. */
-static void limit(struct worker *worker, const struct snapshot_port *to, struct stage *stage,
-		  uint64_t *now)
+/*
+ * Brings frames to a port, whatever its state. Uses the array up. The time is asked for once a
+ * burst, however many ports have limits.
+ */
+static inline void deliver(struct worker *worker, const struct snapshot_port *to,
+			   struct frame **frames, uint16_t count, uint64_t *now)
 {
-	if (*now == 0)
-		*now = limiter_now();
-	egress_limit(worker, to, stage->frames, stage->count, *now);
+	struct port *port = to->port;
+	uint16_t ready = __atomic_load_n(&port->tx_ready, __ATOMIC_ACQUIRE);
+	uint16_t first = __atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED);
+
+	if (unlikely(!to->enabled)) {
+		drop_all(worker, to, frames, count, DROP_DISABLED);
+	} else if (unlikely(ready == 0)) {
+		drop_all(worker, to, frames, count, DROP_NOT_CONNECTED);
+	} else if (unlikely(to->is_limited)) {
+		if (*now == 0)
+			*now = limiter_now();
+		egress_limit(worker, to, frames, count, *now);
+	} else if (likely(ready == 1)) {
+		transmit(worker, to, &port->queues[first], frames, count, false);
+	} else {
+		spread(worker, to, ready, frames, count, false);
+	}
+}
+
+void egress_mirror(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
+		   uint16_t count)
+{
+	uint64_t now = 0;
+
+	if (count == 0)
+		return;
+	counter_add(&to->port->queues[0].counters[worker->index].tx.mirrored, count);
+	make_room_for_notices(worker);
+	deliver(worker, to, frames, count, &now);
+	make_room_for_notices(worker);
 }
 
 void egress_burst(struct worker *worker, const struct snapshot *snapshot)
@@ -524,24 +589,13 @@ void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 	egress_begin(worker);
 	for (uint16_t i = 0; i < forward->staged_count; i++) {
 		const struct snapshot_port *to = &snapshot->ports[forward->staged[i]];
-		struct port *port = to->port;
 		struct stage *stage = &forward->stages[forward->staged[i]];
-		uint16_t ready = __atomic_load_n(&port->tx_ready, __ATOMIC_ACQUIRE);
-		uint16_t first = __atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED);
 
 		if (i > 0)
 			make_room_for_notices(worker);
-		if (unlikely(!to->enabled))
-			drop_all(worker, &port->queues[0], DROP_DISABLED, stage->count);
-		else if (unlikely(ready == 0))
-			drop_all(worker, &port->queues[0], DROP_NOT_CONNECTED, stage->count);
-		else if (unlikely(to->is_limited))
-			limit(worker, to, stage, &now);
-		else if (likely(ready == 1))
-			transmit(worker, to, &port->queues[first], stage->frames, stage->count,
-				 false);
-		else
-			spread(worker, to, ready, stage->frames, stage->count, false);
+		if (unlikely(to->taps != NULL))
+			watch_offered(worker, to, stage->frames, stage->count);
+		deliver(worker, to, stage->frames, stage->count, &now);
 		stage->count = 0;
 	}
 	forward->staged_count = 0;

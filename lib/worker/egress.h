@@ -38,3 +38,10 @@ void egress_deliver(struct worker *worker, const struct snapshot_port *to, struc
 
 /* Empties all stages of the worker's last forward_burst. Adds to worker->notices. Worker. */
 void egress_burst(struct worker *worker, const struct snapshot *snapshot);
+
+/*
+ * Sends copies of frames to a mirror's target, beside those that were staged. Part of the same
+ * burst. Worker.
+ */
+void egress_mirror(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
+		   uint16_t count);

@@ -6,6 +6,7 @@
 
 #include "frame/vnet.h"
 #include "worker/egress.h"
+#include "worker/watch.h"
 
 /* Counters of what never comes to a queue of the port: those of its first one. */
 static struct tx_counters *counters_of(const struct worker *worker, const struct snapshot_port *to)
@@ -32,14 +33,24 @@ static void show_queue(struct tx_counters *counters, const struct frame_ring *ri
 
 /* ---- putting aside ---- */
 
-static void drop_over(struct tx_counters *counters, struct frame *const *frames, uint16_t count)
+static void watch_drops(struct worker *worker, const struct snapshot_port *to,
+			struct frame *const *frames, uint16_t count, enum drop reason)
 {
+	if (unlikely(watch_is_on(worker, to)))
+		watch_dropped(worker, to, &to->port->queues[0], frames, count, reason);
+}
+
+static void drop_over(struct worker *worker, const struct snapshot_port *to,
+		      struct frame *const *frames, uint16_t count)
+{
+	struct tx_counters *counters = counters_of(worker, to);
 	uint64_t bytes = 0;
 
 	for (uint16_t i = 0; i < count; i++)
 		bytes += frames[i]->length;
 	counter_add(&counters->dropped[DROP_LIMIT], count);
 	counter_add(&counters->limited_bytes, bytes);
+	watch_drops(worker, to, frames, count, DROP_LIMIT);
 }
 
 /* Has worker->waiting know of a queue that is not empty any more. */
@@ -64,8 +75,15 @@ static void put_in_queue(struct worker *worker, const struct snapshot_port *to,
 	const bool was_empty = ring->count == 0;
 	uint16_t put = 0;
 
-	for (uint16_t i = 0; i < count; i++)
-		put = (uint16_t)(put + frame_ring_put(ring, frames[i], to->queue_bytes, now));
+	for (uint16_t i = 0; i < count; i++) {
+		if (!frame_ring_put(ring, frames[i], to->queue_bytes, now)) {
+			watch_drops(worker, to, &frames[i], 1, DROP_QUEUE_FULL);
+			continue;
+		}
+		put++;
+		if (unlikely(worker->traced != NULL))
+			watch_queued(worker, to, frames[i]);
+	}
 	if (was_empty && put > 0)
 		begin_waiting(worker, to->port, waiting, now);
 	counter_add(&counters->dropped[DROP_QUEUE_FULL], count - put);
@@ -118,19 +136,24 @@ static uint16_t divide(const struct snapshot_port *to, struct frame **frames, ui
 
 /* ---- sending what waits ---- */
 
-static void drop_waiting(struct frame_ring *ring, struct tx_counters *counters, enum drop reason,
-			 uint16_t count)
+static void drop_waiting(struct worker *worker, const struct snapshot_port *to,
+			 struct frame_ring *ring, enum drop reason, uint16_t count)
 {
-	counter_add(&counters->dropped[reason], count);
+	counter_add(&counters_of(worker, to)->dropped[reason], count);
+	if (unlikely(to->taps != NULL)) {
+		struct frame *frames[BURST_MAX];
+
+		watch_drops(worker, to, frames, frame_ring_peek(ring, frames, count), reason);
+	}
 	frame_ring_remove(ring, count);
 }
 
 /* Those in front that have waited for too long; the others came later. */
-static void drop_late(const struct snapshot_port *to, struct frame_ring *ring,
-		      struct tx_counters *counters, uint64_t now)
+static void drop_late(struct worker *worker, const struct snapshot_port *to,
+		      struct frame_ring *ring, uint64_t now)
 {
 	while (ring->count > 0 && now - frame_ring_since(ring) > to->queue_time)
-		drop_waiting(ring, counters, DROP_QUEUE_TIMEOUT, 1);
+		drop_waiting(worker, to, ring, DROP_QUEUE_TIMEOUT, 1);
 }
 
 /* One burst of what the tokens admit; where the queue is to go, all that waits will. */
@@ -157,13 +180,14 @@ static void send_waiting(struct worker *worker, const struct snapshot_port *to,
 	limits_settle(limits, &grant, delivered);
 	/* What can go now may, however late it is. */
 	if (admitted < count)
-		drop_late(to, ring, counters, now);
+		drop_late(worker, to, ring, now);
 }
 
-static void drop_all(struct frame_ring *ring, struct tx_counters *counters, enum drop reason)
+static void drop_all(struct worker *worker, const struct snapshot_port *to,
+		     struct frame_ring *ring, enum drop reason)
 {
 	while (ring->count > 0)
-		drop_waiting(ring, counters, reason,
+		drop_waiting(worker, to, ring, reason,
 			     ring->count < BURST_MAX ? (uint16_t)ring->count : BURST_MAX);
 }
 
@@ -187,15 +211,19 @@ static void drain_port(struct worker *worker, const struct snapshot_port *to,
 {
 	struct tx_counters *counters = counters_of(worker, to);
 	struct frame_ring *ring = &waiting->ring;
+	struct capture *traced = worker->traced;
 
+	/* What waits is of earlier bursts, whose traces have ended. */
+	worker->traced = NULL;
 	counter_add(&counters->throttled_ns, now - waiting->held_since);
 	waiting->held_since = now;
 	if (!to->enabled)
-		drop_all(ring, counters, DROP_DISABLED);
+		drop_all(worker, to, ring, DROP_DISABLED);
 	else if (__atomic_load_n(&to->port->tx_ready, __ATOMIC_ACQUIRE) == 0)
-		drop_all(ring, counters, DROP_NOT_CONNECTED);
+		drop_all(worker, to, ring, DROP_NOT_CONNECTED);
 	else
 		send_waiting(worker, to, ring, now);
+	worker->traced = traced;
 	show_queue(counters, ring);
 	if (ring->count > 0)
 		note_wait(worker, to, ring, now);
@@ -233,7 +261,7 @@ void egress_limit(struct worker *worker, const struct snapshot_port *to, struct 
 	if (to->queues)
 		put_in_queue(worker, to, waiting, frames + admitted, count - admitted, now);
 	else
-		drop_over(counters_of(worker, to), frames + admitted, count - admitted);
+		drop_over(worker, to, frames + admitted, count - admitted);
 }
 
 /* The port for which frames wait; NULL: it has gone, and its memory with it. */

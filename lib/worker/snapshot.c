@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 void snapshot_free(struct snapshot *snapshot)
 {
@@ -18,6 +19,7 @@ void snapshot_free(struct snapshot *snapshot)
 	free((void *)(uintptr_t)snapshot->table.trunks);
 	free((void *)(uintptr_t)snapshot->table.neighbours);
 	free(snapshot->trunks);
+	free(snapshot->taps);
 	free(snapshot->ports);
 	free(snapshot);
 }
@@ -130,6 +132,71 @@ static void fill_flood(struct forward_table *table, struct port *const *ports,
 	table->trunks = trunks;
 }
 
+static struct port *find_port(struct port *const *ports, uint16_t count, const char *name)
+{
+	for (uint16_t i = 0; i < count; i++)
+		if (ports[i] != NULL && strcmp(ports[i]->name, name) == 0)
+			return ports[i];
+	return NULL;
+}
+
+/* Copies are not tagged anew: they look as they do on the port that is mirrored. */
+static void add_mirror(struct snapshot *snapshot, const struct snapshot_port *from,
+		       const struct port *to, struct snapshot_taps *taps)
+{
+	const uint32_t direction = from->port->settings.mirror.direction;
+
+	if (to == NULL || to == from->port)
+		return;
+	for (int i = 0; i < 2; i++) {
+		taps->views[i] = snapshot->ports[to->number];
+		taps->views[i].tags = NEEDS_TAGS;
+	}
+	taps->views[1].tags = from->tags;
+	taps->views[1].vlan = from->vlan;
+	if (direction != MIRROR_OUT)
+		taps->mirror_in = &taps->views[0];
+	if (direction != MIRROR_IN)
+		taps->mirror_out = &taps->views[1];
+}
+
+static bool is_watched(const struct port *port)
+{
+	return port != NULL && (port->captures != NULL || port->settings.mirror.to[0] != '\0');
+}
+
+/* Notes who watches the ports, whose views are all there. Returns 0 or -1. */
+static int add_taps(struct snapshot *snapshot, struct port *const *ports)
+{
+	struct snapshot_taps *taps;
+	uint16_t count = 0;
+
+	for (uint16_t i = 0; i < snapshot->port_count; i++)
+		count += is_watched(ports[i]);
+	if (count == 0)
+		return 0;
+	taps = calloc(count, sizeof(*taps));
+	if (taps == NULL)
+		return -1;
+	snapshot->taps = taps;
+	for (uint16_t i = 0; i < snapshot->port_count; i++) {
+		if (!is_watched(ports[i]))
+			continue;
+		taps->captures = ports[i]->captures;
+		add_mirror(snapshot, &snapshot->ports[i],
+			   find_port(ports, snapshot->port_count, ports[i]->settings.mirror.to),
+			   taps);
+		snapshot->ports[i].taps = taps++;
+	}
+	/* What a mirror's target is watched for holds for the copies, too. */
+	for (taps--; taps >= snapshot->taps; taps--)
+		for (int i = 0; i < 2; i++)
+			if (taps->views[i].port != NULL)
+				taps->views[i].taps =
+					snapshot->ports[taps->views[i].port->number].taps;
+	return 0;
+}
+
 struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_t workers,
 			      struct fdb *fdb)
 {
@@ -173,6 +240,8 @@ struct snapshot *snapshot_new(struct port *const *ports, uint16_t count, uint16_
 				goto fail;
 		}
 	}
+	if (add_taps(snapshot, ports) != 0)
+		goto fail;
 	return snapshot;
 
 fail:

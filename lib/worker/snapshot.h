@@ -40,6 +40,15 @@ struct snapshot_port {
 	uint32_t queue_bytes; /* of what waits, for each worker */
 	uint64_t queue_time;  /* ns */
 	struct port_waiting *waiting; /* by worker; NULL: nothing ever waited */
+	const struct snapshot_taps *taps; /* NULL: nobody watches the port */
+};
+
+/* Who watches a port: worker/watch.h. */
+struct snapshot_taps {
+	const struct capture_set *captures;     /* NULL: none */
+	const struct snapshot_port *mirror_in;  /* gets what comes from the port; NULL: nobody */
+	const struct snapshot_port *mirror_out; /* gets what is offered to it */
+	struct snapshot_port views[2];          /* of the mirror's target, with the port's tags */
 };
 
 struct snapshot {
@@ -47,6 +56,7 @@ struct snapshot {
 	uint16_t port_count;  /* slots, as in table */
 	struct snapshot_port *ports; /* by number */
 	struct vlan_set *trunks;     /* what the memberships of trunks point to */
+	struct snapshot_taps *taps;  /* of the ports that are watched */
 	uint16_t worker_count;
 	struct snapshot_worker workers[];
 };

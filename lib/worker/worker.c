@@ -21,6 +21,7 @@
 #include "worker/egress_queue.h"
 #include "worker/ingress.h"
 #include "worker/sleep.h"
+#include "worker/watch.h"
 #include "worker/watchdog.h"
 
 /*
@@ -185,6 +186,21 @@ static __rte_noinline uint16_t receive_limited(struct worker *worker, struct por
 	return count;
 }
 
+/* The frames of a burst, which have their verdicts, go to where they are staged for. */
+static inline void leave(struct worker *worker, const struct snapshot *snapshot,
+			 const struct port_queue *queue)
+{
+	const struct snapshot_port *from = &snapshot->ports[queue->port->number];
+
+	if (likely(from->taps == NULL)) {
+		egress_burst(worker, snapshot);
+		return;
+	}
+	watch_received(worker, from, queue);
+	egress_burst(worker, snapshot);
+	watch_forwarded(worker, from);
+}
+
 static inline uint16_t visit(struct worker *worker, const struct snapshot *snapshot,
 			     struct port_queue *queue, const struct outlook *outlook)
 {
@@ -203,7 +219,7 @@ static inline uint16_t visit(struct worker *worker, const struct snapshot *snaps
 	expect(outlook, 2);
 	if (worker->forward.staged_count > 0)
 		worker->likely[from] = worker->forward.staged[0];
-	egress_burst(worker, snapshot);
+	leave(worker, snapshot, queue);
 	queue->ops->rx_release(queue);
 	worker->notices[worker->notice_count++] = (struct notice){ queue, PORT_RX };
 	if (worker->notice_count >= NOTICES_DUE)
@@ -251,7 +267,7 @@ static uint16_t send_injected(struct worker *worker, const struct snapshot *snap
 			continue;
 		forward_burst(&worker->forward, worker->burst, number,
 			      &port->queues[0].counters[worker->index].rx);
-		egress_burst(worker, snapshot);
+		leave(worker, snapshot, &port->queues[0]);
 		/* Each frame, and the visits, find room for as many notices as theirs may be. */
 		worker_notify(worker);
 		count_burst(&worker->counters, 1, rte_rdtsc() - start);

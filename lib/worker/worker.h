@@ -96,6 +96,7 @@ struct worker {
 	uint16_t notice_count;
 	struct notice notices[NOTICES_MAX];
 	struct outgoing *outgoing; /* egress's scratch memory */
+	struct capture *traced;    /* that follows frames of this burst; NULL: none does */
 
 	struct worker_counters counters;
 	struct learner learner;   /* w: worker and control, as bridge/fdb.h says */

@@ -107,7 +107,7 @@ static inline void rig_check_ledgers(struct rig *rig)
 				 sum.rx.forwarded + sum.rx.flooded + rig_dropped(sum.rx.dropped));
 		assert_int_equal(sum.tx.offered + sum.tx.cut,
 				 sum.tx.packets + sum.tx.queued + rig_dropped(sum.tx.dropped));
-		staged += sum.rx.forwarded + sum.rx.copies;
+		staged += sum.rx.forwarded + sum.rx.copies + sum.tx.mirrored;
 		offered += sum.tx.offered;
 	}
 	assert_int_equal(staged, offered);

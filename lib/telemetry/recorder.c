@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The thread behind a capture; telemetry/recorder.h is the contract. */
+#include "telemetry/recorder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pcap/pcap.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "sync/counter.h"
+
+/* How long the thread sleeps: while frames come, while none do, and once nobody wants any. */
+#define PAUSE_BUSY_MS 1
+#define PAUSE_IDLE_MS 4
+#define PAUSE_OVER_MS 20
+
+/* A reader that does not take the end of the file within this time does not get it. */
+#define GRACE_MS 1000
+
+#define OUTPUT_SIZE ((size_t)256 << 10)
+#define TRACE_SIZE_MAX ((size_t)16 << 20)
+
+#define REASON_SIZE 128
+
+/* Bytes on their way to the output; they begin and end with whole blocks. */
+struct output {
+	int fd;
+	bool is_file;    /* never keeps a writer waiting for a reader */
+	bool is_socket;
+	bool is_shared;  /* a pipe whose writes would block: it is asked before each */
+	bool is_broken;  /* takes nothing more */
+	size_t used, sent;
+	uint8_t *bytes;
+};
+
+struct recorder {
+	struct loop *loop;
+	struct capture *capture;
+	struct recorder_events events;
+	void *argument;
+	pthread_t thread;
+	pthread_mutex_t lock; /* of `muted` */
+	bool muted;           /* the loop must not be told any more */
+
+	/* The wish. */
+	char *interface, *filter, *file;
+	uint64_t bytes_most, packets_most;
+	uint32_t seconds;
+	int owner;
+
+	/* w: control, r: the thread */
+	bool finish;
+	char finish_reason[REASON_SIZE]; /* set before `finish` */
+	int wake_fd;
+
+	/* The thread's own. */
+	struct bpf_program program;
+	bool has_program;
+	struct output output;
+	uint64_t began, deadline; /* ns since 1970; ms of the monotonic clock */
+	uint64_t *missed;         /* by worker: what the last record said */
+	uint8_t *trace;
+	size_t trace_length, trace_size;
+
+	/* w: the thread, r: anyone */
+	uint64_t written, discarded, lost, bytes;
+	bool over;
+	bool has_ended;
+	char reason[REASON_SIZE]; /* set before `over` */
+	struct error fault;       /* why it could not start */
+};
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec now;
+
+	clock_gettime(id, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ms(void)
+{
+	return clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+/* ---- what the control thread is told ---- */
+
+static void tell_started(void *argument)
+{
+	struct recorder *recorder = argument;
+
+	recorder->events.started(recorder->argument,
+				 recorder->fault.message[0] != '\0' ? &recorder->fault : NULL);
+}
+
+static void tell_over(void *argument)
+{
+	struct recorder *recorder = argument;
+
+	recorder->events.over(recorder->argument);
+}
+
+static void tell_ended(void *argument)
+{
+	struct recorder *recorder = argument;
+
+	recorder->events.ended(recorder->argument);
+}
+
+static void tell(struct recorder *recorder, void (*run)(void *argument))
+{
+	pthread_mutex_lock(&recorder->lock);
+	if (!recorder->muted)
+		loop_post(recorder->loop, run, recorder);
+	pthread_mutex_unlock(&recorder->lock);
+}
+
+/* No more frames are wanted. The first reason is the one. */
+static void end(struct recorder *recorder, const char *reason)
+{
+	if (recorder->over)
+		return;
+	text_copy(recorder->reason, sizeof(recorder->reason), reason);
+	__atomic_store_n(&recorder->over, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&recorder->capture->over, true, __ATOMIC_RELAXED);
+	tell(recorder, tell_over);
+}
+
+/* ---- the output ---- */
+
+/*
+ * What was not written whole is taken away again, as far as the output allows that; the frames that
+ * are lost with it are counted.
+ */
+static void break_output(struct recorder *recorder, int errnum)
+{
+	struct output *output = &recorder->output;
+	char reason[REASON_SIZE];
+	size_t whole = 0, lost = 0;
+
+	for (size_t at = 0; at < output->used; at += pcapng_block_length(output->bytes + at)) {
+		const size_t behind = at + pcapng_block_length(output->bytes + at);
+
+		if (behind <= output->sent)
+			whole = behind;
+		else
+			lost += pcapng_is_frame(output->bytes + at);
+	}
+	if (output->is_file && output->sent > whole) {
+		off_t position = lseek(output->fd, 0, SEEK_CUR);
+
+		if (position < 0 ||
+		    ftruncate(output->fd, position - (off_t)(output->sent - whole)) != 0)
+			whole = output->sent;
+	}
+	counter_add(&recorder->bytes, whole - output->sent);
+	counter_add(&recorder->written, -lost);
+	counter_add(&recorder->lost, lost);
+	output->is_broken = true;
+	output->used = 0;
+	output->sent = 0;
+	if (errnum == EPIPE || errnum == ECONNRESET)
+		snprintf(reason, sizeof(reason), "the reader is gone");
+	else if (errnum == ETIMEDOUT)
+		snprintf(reason, sizeof(reason), "the reader did not take the end");
+	else
+		snprintf(reason, sizeof(reason), "cannot be written: %s", strerror(errnum));
+	end(recorder, reason);
+}
+
+static ssize_t write_some(const struct output *output)
+{
+	const uint8_t *bytes = output->bytes + output->sent;
+	size_t length = output->used - output->sent;
+	struct pollfd ready = { .fd = output->fd, .events = POLLOUT };
+
+	if (output->is_socket)
+		return send(output->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (!output->is_shared)
+		return write(output->fd, bytes, length);
+	/* A pipe that says it has room takes this much without waiting. */
+	if (poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT)) {
+		errno = ready.revents & POLLERR ? EPIPE : EAGAIN;
+		return -1;
+	}
+	return write(output->fd, bytes, length < PIPE_BUF ? length : PIPE_BUF);
+}
+
+/* Writes what the output takes now. */
+static void flush(struct recorder *recorder)
+{
+	struct output *output = &recorder->output;
+
+	while (output->sent < output->used) {
+		ssize_t written = write_some(output);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0 && errno == EAGAIN)
+			return;
+		if (written < 0) {
+			break_output(recorder, errno);
+			return;
+		}
+		output->sent += (size_t)written;
+		counter_add(&recorder->bytes, (uint64_t)written);
+	}
+	output->used = 0;
+	output->sent = 0;
+}
+
+static bool is_pending(const struct output *output)
+{
+	return output->sent < output->used;
+}
+
+static bool has_room(const struct output *output)
+{
+	return OUTPUT_SIZE - output->used >= PCAPNG_FRAME_MAX + PCAPNG_END_MAX;
+}
+
+/* ---- records ---- */
+
+static void keep_record(struct recorder *recorder, uint16_t worker,
+			const struct capture_record *record)
+{
+	const struct trace_record head = { .worker = worker, .record = *record };
+	const size_t captured = (record->captured + 7u) & ~7u;
+	const size_t needed = sizeof(head) + captured;
+
+	if (recorder->trace_size - recorder->trace_length < needed) {
+		size_t size = recorder->trace_size * 2 + needed;
+		uint8_t *bigger = size <= TRACE_SIZE_MAX ? realloc(recorder->trace, size) : NULL;
+
+		if (bigger == NULL) {
+			end(recorder, "it has become too long");
+			return;
+		}
+		recorder->trace = bigger;
+		recorder->trace_size = size;
+	}
+	memcpy(recorder->trace + recorder->trace_length, &head, sizeof(head));
+	memcpy(recorder->trace + recorder->trace_length + sizeof(head), record + 1,
+	       record->captured);
+	recorder->trace_length += needed;
+	if (record->kind != RECORD_FRAME)
+		return;
+	counter_add(&recorder->written, 1);
+	if (recorder->written >= recorder->packets_most)
+		end(recorder, "all frames have come");
+}
+
+static void write_record(struct recorder *recorder, uint16_t worker,
+			 const struct capture_record *record)
+{
+	struct output *output = &recorder->output;
+	const uint64_t lost = record->missed - recorder->missed[worker];
+	const size_t length = pcapng_frame(output->bytes + output->used, record, lost);
+	const uint64_t size = recorder->bytes + (output->used - output->sent) + length;
+
+	if (recorder->bytes_most != 0 && size > recorder->bytes_most) {
+		counter_add(&recorder->discarded, 1);
+		end(recorder, "the file has its size");
+		return;
+	}
+	output->used += length;
+	recorder->missed[worker] = record->missed;
+	counter_add(&recorder->written, 1);
+	if (recorder->packets_most != 0 && recorder->written >= recorder->packets_most)
+		end(recorder, "all frames have come");
+}
+
+/* The oldest record of all workers, or NULL. */
+static const struct capture_record *next_record(struct recorder *recorder, uint16_t *worker)
+{
+	const struct capture_record *oldest = NULL;
+
+	for (uint16_t i = 0; i < recorder->capture->worker_count; i++) {
+		const struct capture_record *record = capture_next(recorder->capture, i);
+
+		if (record == NULL || (oldest != NULL && oldest->time <= record->time))
+			continue;
+		oldest = record;
+		*worker = i;
+	}
+	return oldest;
+}
+
+/* Takes what there is and has room. Returns whether there was anything. */
+static bool drain(struct recorder *recorder)
+{
+	const struct capture_record *record;
+	bool any = false;
+	uint16_t worker;
+
+	while ((recorder->capture->traces || has_room(&recorder->output)) &&
+	       (record = next_record(recorder, &worker)) != NULL) {
+		/* The steps of frames that are there are wanted to their end. */
+		if (recorder->capture->traces &&
+		    (!recorder->over || record->kind != RECORD_FRAME))
+			keep_record(recorder, worker, record);
+		else if (recorder->output.is_broken)
+			counter_add(&recorder->lost, 1);
+		else if (recorder->over)
+			counter_add(&recorder->discarded, 1);
+		else
+			write_record(recorder, worker, record);
+		capture_done(recorder->capture, worker, record);
+		any = true;
+	}
+	return any;
+}
+
+/* ---- before the first frame ---- */
+
+static int compile_filter(struct recorder *recorder)
+{
+	struct error *fault = &recorder->fault;
+	pcap_t *pcap;
+	int result;
+
+	if (recorder->filter[0] == '\0')
+		return 0;
+	pcap = pcap_open_dead(DLT_EN10MB, CAPTURE_SNAP_MAX);
+	if (pcap == NULL)
+		return error_set(fault, ERROR_INTERNAL, ENOMEM, "out of memory");
+	result = pcap_compile(pcap, &recorder->program, recorder->filter, 1,
+			      PCAP_NETMASK_UNKNOWN);
+	if (result != 0) {
+		error_set(fault, ERROR_INVALID, EINVAL, "the filter is refused: %s",
+			  pcap_geterr(pcap));
+		error_detail(fault, "capture", "filter", recorder->filter,
+			     "an expression as pcap-filter(7) describes it");
+	} else {
+		recorder->has_program = true;
+		recorder->capture->filter = recorder->program.bf_insns;
+	}
+	pcap_close(pcap);
+	return result;
+}
+
+static int open_file(struct recorder *recorder)
+{
+	struct error *fault = &recorder->fault;
+
+	recorder->output.fd = open(recorder->file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (recorder->output.fd >= 0)
+		return 0;
+	error_set(fault, errno == EEXIST ? ERROR_EXISTS : ERROR_SYSTEM, errno,
+		  "cannot make %s: %s", recorder->file, strerror(errno));
+	error_detail(fault, "capture", "file", recorder->file,
+		     "the absolute path of a file that is not there yet");
+	return -1;
+}
+
+/*
+ * A pipe that came from elsewhere blocks, and its flags are not ours to change: they are shared
+ * with whoever opened it. Opened once more it has flags of its own.
+ */
+static void unblock_pipe(struct output *output)
+{
+	char path[32];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", output->fd);
+	again = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	output->is_shared = again < 0;
+	if (again < 0)
+		return;
+	close(output->fd);
+	output->fd = again;
+}
+
+static int prepare_output(struct recorder *recorder)
+{
+	struct output *output = &recorder->output;
+	struct stat status;
+
+	if (output->fd < 0 && open_file(recorder) != 0)
+		return -1;
+	if (fstat(output->fd, &status) != 0)
+		return error_set(&recorder->fault, ERROR_SYSTEM, errno,
+				 "the output cannot be used: %s", strerror(errno));
+	output->is_file = S_ISREG(status.st_mode);
+	output->is_socket = S_ISSOCK(status.st_mode);
+	if (S_ISFIFO(status.st_mode))
+		unblock_pipe(output);
+	output->bytes = malloc(OUTPUT_SIZE);
+	if (output->bytes == NULL)
+		return error_set(&recorder->fault, ERROR_INTERNAL, ENOMEM, "out of memory");
+	output->used = pcapng_begin(output->bytes, recorder->interface, recorder->filter,
+				    recorder->capture->snap);
+	return 0;
+}
+
+/* ---- the thread ---- */
+
+/* Sleeps until something may have happened; notices what ends the capture from outside. */
+static void wait_awhile(struct recorder *recorder, int milliseconds)
+{
+	const struct output *output = &recorder->output;
+	const bool reads = output->fd >= 0 && !output->is_file && !output->is_broken;
+	struct pollfd fds[] = {
+		{ .fd = reads ? output->fd : -1, .events = is_pending(output) ? POLLOUT : 0 },
+		{ .fd = recorder->over ? -1 : recorder->owner, .events = POLLIN },
+		{ .fd = recorder->wake_fd, .events = POLLIN },
+	};
+	eventfd_t woken;
+
+	if (poll(fds, sizeof(fds) / sizeof(fds[0]), milliseconds) <= 0)
+		return;
+	if (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL))
+		break_output(recorder, EPIPE);
+	if (fds[1].revents & POLLIN)
+		end(recorder, "the process that asked for it has ended");
+	if (fds[2].revents & POLLIN)
+		eventfd_read(recorder->wake_fd, &woken);
+}
+
+/* Writes what is left, for as long as is due to a reader that is slow. */
+static void flush_all(struct recorder *recorder)
+{
+	const uint64_t until = now_ms() + GRACE_MS;
+
+	flush(recorder);
+	while (is_pending(&recorder->output)) {
+		if (now_ms() >= until) {
+			break_output(recorder, ETIMEDOUT);
+			return;
+		}
+		wait_awhile(recorder, PAUSE_BUSY_MS);
+		flush(recorder);
+	}
+}
+
+static void write_end(struct recorder *recorder)
+{
+	struct output *output = &recorder->output;
+	const struct recorder_counts counts = recorder_count(recorder);
+	const struct pcapng_end last = { .began = recorder->began,
+					 .ended = clock_ns(CLOCK_REALTIME),
+					 .seen = counts.seen,
+					 .matched = counts.matched,
+					 .missed = counts.missed,
+					 .written = counts.written,
+					 .reason = recorder->reason };
+
+	flush_all(recorder);
+	if (output->is_broken)
+		return;
+	output->used = pcapng_end(output->bytes, &last);
+	flush_all(recorder);
+}
+
+/* The frames that are there when no more can come. What a slow reader has no room for is lost. */
+static void run_out(struct recorder *recorder)
+{
+	while (drain(recorder))
+		flush_all(recorder);
+	end(recorder, recorder->finish_reason);
+}
+
+static void run(struct recorder *recorder)
+{
+	while (!__atomic_load_n(&recorder->finish, __ATOMIC_ACQUIRE)) {
+		const bool any = drain(recorder);
+
+		flush(recorder);
+		if (!recorder->over && now_ms() >= recorder->deadline)
+			end(recorder, "the time is over");
+		wait_awhile(recorder, any                ? PAUSE_BUSY_MS
+				      : recorder->over ? PAUSE_OVER_MS
+						       : PAUSE_IDLE_MS);
+	}
+	flush_all(recorder);
+	run_out(recorder);
+}
+
+static void *work(void *argument)
+{
+	struct recorder *recorder = argument;
+
+	if (compile_filter(recorder) != 0 ||
+	    (!recorder->capture->traces && prepare_output(recorder) != 0)) {
+		tell(recorder, tell_started);
+		return NULL;
+	}
+	recorder->began = clock_ns(CLOCK_REALTIME);
+	recorder->deadline = now_ms() + (uint64_t)recorder->seconds * 1000;
+	tell(recorder, tell_started);
+	run(recorder);
+	if (!recorder->capture->traces) {
+		write_end(recorder);
+		close(recorder->output.fd);
+		recorder->output.fd = -1;
+	}
+	__atomic_store_n(&recorder->has_ended, true, __ATOMIC_RELEASE);
+	tell(recorder, tell_ended);
+	return NULL;
+}
+
+/* ---- the control thread ---- */
+
+static void release(struct recorder *recorder)
+{
+	if (recorder->has_program)
+		pcap_freecode(&recorder->program);
+	if (recorder->output.fd >= 0)
+		close(recorder->output.fd);
+	if (recorder->owner >= 0)
+		close(recorder->owner);
+	if (recorder->wake_fd >= 0)
+		close(recorder->wake_fd);
+	pthread_mutex_destroy(&recorder->lock);
+	free(recorder->output.bytes);
+	free(recorder->missed);
+	free(recorder->trace);
+	free(recorder->interface);
+	free(recorder->filter);
+	free(recorder->file);
+	free(recorder);
+}
+
+/* The daemon's signals are the control thread's, and of too large a file an errno tells as well. */
+static int start_thread(struct recorder *recorder)
+{
+	sigset_t all, before;
+	int result;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	result = pthread_create(&recorder->thread, NULL, work, recorder);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (result == 0)
+		pthread_setname_np(recorder->thread, "ringway-capture");
+	return result;
+}
+
+struct recorder *recorder_new(struct loop *loop, struct capture *capture,
+			      const struct recorder_wish *wish,
+			      const struct recorder_events *events, void *argument)
+{
+	struct recorder *recorder = calloc(1, sizeof(*recorder));
+
+	if (recorder == NULL) {
+		if (wish->fd >= 0)
+			close(wish->fd);
+		if (wish->owner >= 0)
+			close(wish->owner);
+		return NULL;
+	}
+	recorder->loop = loop;
+	recorder->capture = capture;
+	recorder->events = *events;
+	recorder->argument = argument;
+	recorder->bytes_most = wish->bytes;
+	recorder->packets_most = wish->packets;
+	recorder->seconds = wish->seconds;
+	recorder->output.fd = wish->fd;
+	recorder->owner = wish->owner;
+	recorder->interface = strdup(wish->interface);
+	recorder->filter = strdup(wish->filter);
+	recorder->file = strdup(wish->file);
+	recorder->missed = calloc(capture->worker_count, sizeof(*recorder->missed));
+	recorder->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pthread_mutex_init(&recorder->lock, NULL);
+	if (recorder->interface == NULL || recorder->filter == NULL || recorder->file == NULL ||
+	    recorder->missed == NULL || recorder->wake_fd < 0 || start_thread(recorder) != 0) {
+		release(recorder);
+		return NULL;
+	}
+	return recorder;
+}
+
+void recorder_finish(struct recorder *recorder, const char *reason)
+{
+	text_copy(recorder->finish_reason, sizeof(recorder->finish_reason), reason);
+	__atomic_store_n(&recorder->finish, true, __ATOMIC_RELEASE);
+	eventfd_write(recorder->wake_fd, 1);
+}
+
+const char *recorder_reason(const struct recorder *recorder)
+{
+	return __atomic_load_n(&recorder->over, __ATOMIC_ACQUIRE) ? recorder->reason : "";
+}
+
+struct recorder_counts recorder_count(const struct recorder *recorder)
+{
+	const struct capture_counts counts = capture_count(recorder->capture);
+
+	return (struct recorder_counts){
+		.seen = counts.seen,
+		.matched = counts.matched - counter_read(&recorder->discarded),
+		.written = counter_read(&recorder->written),
+		.missed = counts.missed + counter_read(&recorder->lost),
+		.bytes = counter_read(&recorder->bytes),
+	};
+}
+
+struct recorder_trace recorder_trace(const struct recorder *recorder)
+{
+	return (struct recorder_trace){ recorder->trace, recorder->trace_length };
+}
+
+bool recorder_free(struct recorder *recorder, unsigned int patience)
+{
+	struct timespec until;
+
+	if (recorder == NULL)
+		return true;
+	pthread_mutex_lock(&recorder->lock);
+	recorder->muted = true;
+	pthread_mutex_unlock(&recorder->lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += patience / 1000;
+	until.tv_nsec += patience % 1000 * 1000000L;
+	if (until.tv_nsec >= 1000000000L) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000L;
+	}
+	if (pthread_timedjoin_np(recorder->thread, NULL, &until) != 0)
+		return false;
+	release(recorder);
+	return true;
+}
