@@ -30,11 +30,17 @@ struct command {
 /* The end is a row without a name. */
 extern const struct command commands[];
 
-/* NULL: there is none of this name. */
-const struct command *command_find(const char *name);
+/* Which one the words begin with, unless they are a method: `capture stop`. NULL: none. */
+const struct command *command_find(int count, char *const *words);
 
 /* One line for each event, until ^C. */
 int watch_run(int count, char *const *words, const struct options *options);
+
+/* A port's frames on standard output, as pcapng, until ^C, a limit, or the end of the reader. */
+int capture_run(int count, char *const *words, const struct options *options);
+
+/* What becomes of a port's next frames. */
+int trace_run(int count, char *const *words, const struct options *options);
 
 /* Rates of ports and workers, on a terminal until `q`, else once. */
 int top_run(int count, char *const *words, const struct options *options);

@@ -172,10 +172,41 @@ static void complete_watch(const struct wish *wish)
 	offer_ports(wish, strncmp(wish->word, "port=", 5) == 0 ? "port=" : "");
 }
 
+static bool is_object(const char *word)
+{
+	const size_t length = strlen(word);
+	json_t *method;
+	size_t i;
+
+	json_array_foreach(schema_methods(), i, method) {
+		const char *name = json_string_value(json_object_get(method, "name"));
+
+		if (strncmp(name, word, length) == 0 && name[length] == '.')
+			return true;
+	}
+	return false;
+}
+
+/* Those that have the name of an object are offered with the objects. */
 static void complete_command(const struct wish *wish)
 {
 	for (const struct command *row = commands; row->name != NULL; row++)
-		offer(wish, "", row->name);
+		if (!is_object(row->name))
+			offer(wish, "", row->name);
+}
+
+/* Behind `capture` or `trace`: a port, or the rest of a method; then parameters of `start`. */
+static void complete_frames(struct wish *wish, int count, char *const *words)
+{
+	char start[NAME_SIZE];
+
+	snprintf(start, sizeof(start), "%s.start", words[0]);
+	if (count > 2) {
+		complete_param(wish, schema_method(start), false);
+		return;
+	}
+	complete_method(wish, words[0]);
+	offer_ports(wish, "");
 }
 
 void complete_print(int count, char *const *words, const char *socket)
@@ -204,8 +235,12 @@ void complete_print(int count, char *const *words, const char *socket)
 			offer(&wish, "", "help");
 		return;
 	}
-	if (command_find(words[0]) != NULL) {
-		if (!helping && strcmp(words[0], "watch") == 0)
+	if (command_find(count - 1, words) != NULL) {
+		if (is_object(words[0]) && helping)
+			complete_method(&wish, words[0]);
+		else if (is_object(words[0]))
+			complete_frames(&wish, count, words);
+		else if (!helping && strcmp(words[0], "watch") == 0)
 			complete_watch(&wish);
 		return;
 	}

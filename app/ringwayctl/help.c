@@ -17,7 +17,7 @@
 
 static const char usage[] =
 	"Usage: ringwayctl [OPTION ...] OBJECT VERB [VALUE] [KEY=VALUE ...] [@FILE]\n"
-	"       ringwayctl watch|top [WORD ...]\n"
+	"       ringwayctl capture|trace|watch|top [WORD ...]\n"
 	"       ringwayctl help [OBJECT [VERB]]\n"
 	"\n"
 	"Calls a method of ringwayd: `port get` and `port.get` are the same.\n"
@@ -152,6 +152,14 @@ static void print_method(json_t *method, const struct style *style)
 	schema_walk(method, visit_param, &listing);
 }
 
+static bool has_methods(const char *object)
+{
+	char name[NAME_SIZE];
+
+	snprintf(name, sizeof(name), "%s.start", object);
+	return schema_method(name) != NULL;
+}
+
 static void list_commands(const struct style *style)
 {
 	puts("\nCommands that go on until they are ended:");
@@ -173,10 +181,14 @@ int help_print(int count, char *const *words)
 		list_commands(&style);
 		return DONE;
 	}
-	command = command_find(words[0]);
+	command = command_find(count, words);
 	if (command != NULL) {
 		printf("Usage: ringwayctl %s %s\n\n%s", command->name, command->usage,
 		       command->help);
+		if (has_methods(command->name)) {
+			puts("\nMethods:");
+			list_methods(command->name, &style);
+		}
 		return DONE;
 	}
 	words_method(count, words, name, sizeof(name));

@@ -160,7 +160,7 @@ static int run(int count, char **words, const struct options *options)
 
 	if (asks_for_help(&count, &words, options->help))
 		return help_print(count, words);
-	command = count > 0 ? command_find(words[0]) : NULL;
+	command = command_find(count, words);
 	rc = check_options(command, options);
 	if (rc != DONE)
 		return rc;

@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -118,14 +119,36 @@ static int wait_ready(const struct rpc_client *client, short events, long end)
 	}
 }
 
+/* descriptor: what goes with the bytes, or -1. */
+static ssize_t send_some(int fd, const char *text, size_t length, int descriptor)
+{
+	struct iovec part = { (void *)(uintptr_t)text, length };
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (descriptor >= 0) {
+		struct cmsghdr *rights;
+
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+		rights = CMSG_FIRSTHDR(&message);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(sizeof(descriptor));
+		memcpy(CMSG_DATA(rights), &descriptor, sizeof(descriptor));
+	}
+	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /*
  * Returns 0 or -errno. A server that refuses a request may close before it has read all of it; then
  * its reason waits to be read, so a closed connection is no failure here.
  */
-static int send_all(struct rpc_client *client, const char *text, size_t length, long end)
+static int send_all(struct rpc_client *client, const char *text, size_t length, int descriptor,
+		    long end)
 {
 	while (length > 0) {
-		ssize_t sent = send(client->fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t sent = send_some(client->fd, text, length, descriptor);
 
 		if (sent < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return 0;
@@ -140,6 +163,7 @@ static int send_all(struct rpc_client *client, const char *text, size_t length, 
 		}
 		text += sent;
 		length -= (size_t)sent;
+		descriptor = -1;
 	}
 	return 0;
 }
@@ -239,7 +263,7 @@ static bool is_ours(const struct rpc_client *client, const json_t *response)
 }
 
 static int send_request(struct rpc_client *client, const char *method, const json_t *params,
-			long end)
+			int descriptor, long end)
 {
 	json_t *request;
 	char *text;
@@ -254,13 +278,20 @@ static int send_request(struct rpc_client *client, const char *method, const jso
 	json_decref(request);
 	if (text == NULL)
 		return -EINVAL;
-	rc = send_all(client, text, strlen(text), end);
+	rc = send_all(client, text, strlen(text), descriptor, end);
 	free(text);
 	return rc;
 }
 
 int rpc_client_call(struct rpc_client *client, const char *method, const json_t *params,
 		    json_t **result, json_t **error_object, struct error *err)
+{
+	return rpc_client_call_with(client, method, params, -1, result, error_object, err);
+}
+
+int rpc_client_call_with(struct rpc_client *client, const char *method, const json_t *params,
+			 int descriptor, json_t **result, json_t **error_object,
+			 struct error *err)
 {
 	long end = now_ms() + (long)client->timeout;
 	json_t *response;
@@ -269,7 +300,7 @@ int rpc_client_call(struct rpc_client *client, const char *method, const json_t 
 
 	if (error_object != NULL)
 		*error_object = NULL;
-	rc = send_request(client, method, params, end);
+	rc = send_request(client, method, params, descriptor, end);
 	if (rc != 0)
 		return transport_error(err, "cannot send the request", -rc);
 	for (;;) {

@@ -29,6 +29,11 @@ void rpc_client_close(struct rpc_client *client);
 int rpc_client_call(struct rpc_client *client, const char *method, const json_t *params,
 		    json_t **result, json_t **error_object, struct error *err);
 
+/* The same with a descriptor (SCM_RIGHTS, unix(7)) that goes with the request; it stays open. */
+int rpc_client_call_with(struct rpc_client *client, const char *method, const json_t *params,
+			 int descriptor, json_t **result, json_t **error_object,
+			 struct error *err);
+
 /*
  * Waits, as long as it takes, for what the server sends by itself: *message is a new reference.
  * Returns 0, or -errno when the connection has ended.
