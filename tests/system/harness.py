@@ -438,9 +438,30 @@ class Daemon(Process):
         return [answer[command.split(",")[0]] for command, answer in zip(commands, answers)]
 
     def stop(self, timeout=10):
-        status = super().stop(timeout)
+        """Its end, before which its ledgers must balance."""
+        try:
+            if self.running():
+                self.check_ledgers()
+        finally:
+            status = super().stop(timeout)
         assert status == 0 or self.killed, f"ringwayd ended with {status}:\n{self.log()[-3000:]}"
         return status
+
+    def check_ledgers(self):
+        """They tell nothing of a daemon that does not answer, nor while its counters change."""
+        def rows():
+            return self.rpc("stats.get", timeout=2)["ports"]
+
+        with contextlib.suppress(OSError, RpcError):
+            last, since = rows(), time.monotonic()
+            deadline = since + 3
+            while list(ledger_faults(last)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+                before, last = last, rows()
+                if before != last:
+                    since = time.monotonic()
+                # A worker may have lost its CPU in the middle of a burst.
+                assert time.monotonic() - since < 1.5, list(ledger_faults(last))
 
     def evidence(self):
         return self.log()[-6000:]
@@ -506,18 +527,19 @@ def drops(counters):
             for reason, count in counters[f"{way}_dropped"].items() if count}
 
 
-def drops_everywhere(daemon, name):
-    """A port's drops as each output has them, in the form of drops(): stats.get, the text at /metrics,
-    and DPDK's telemetry. They agree once there is no traffic."""
-    text = collections.Counter()
+def drops_everywhere(daemon, *names):
+    """These ports' drops as each output has them, as drops_of() says them: stats.get, the text at
+    /metrics, and DPDK's telemetry. They agree once there is no traffic."""
+    text = {name: {} for name in names}
     for (family, labels), count in daemon.metrics().items():
         labels = dict(labels)
-        if family == "ringway_port_dropped_total" and labels["port"] == name and count:
-            text[f"{labels['direction']}.{labels['reason']}"] += int(count)
-    endpoint, = daemon.telemetry(f"/ringway/drops,{name}")
-    return {"stats.get": drops(daemon.counters(name)), "metrics": dict(text),
-            "telemetry": {key.replace("_", ".", 1): count for key, count in endpoint.items()
-                          if key != "name" and count}}
+        if family == "ringway_port_dropped_total" and labels["port"] in names and count:
+            text[labels["port"]][f"{labels['direction']}.{labels['reason']}"] = int(count)
+    endpoints = zip(names, daemon.telemetry(*(f"/ringway/drops,{name}" for name in names)))
+    return {"stats.get": drops_of(daemon, *names), "metrics": text,
+            "telemetry": {name: {key.replace("_", ".", 1): count for key, count in endpoint.items()
+                                 if key != "name" and count}
+                          for name, endpoint in endpoints}}
 
 
 def drops_of(daemon, *names):

@@ -192,7 +192,7 @@ def test_drops_by_reason(daemon, traffic):
     for name, reason in (("a", None), ("b", "tx.mtu")):
         everywhere = drops_everywhere(daemon, name)
         assert everywhere["stats.get"] == everywhere["metrics"] == everywhere["telemetry"], everywhere
-        assert reason is None or everywhere["stats.get"][reason] > 0
+        assert reason is None or everywhere["stats.get"][name][reason] > 0
 
 
 def test_every_endpoint(daemon, traffic):
