@@ -198,7 +198,7 @@ def test_drops_by_reason(daemon, traffic):
 def test_every_endpoint(daemon, traffic):
     """dpdk-telemetry.py lists and reads each; what is not there is said."""
     listed = [name for name in daemon.telemetry("/")[0] if name.startswith("/ringway/")]
-    assert len(listed) == 10
+    assert len(listed) == 11
     parameters = {"/ringway/port": ",a", "/ringway/queues": ",b,1", "/ringway/drops": ",a",
                   "/ringway/worker": ",0", "/ringway/ports": ",1"}
     answers = dict(zip(listed, daemon.telemetry(*(name + parameters.get(name, "") for name in listed))))
