@@ -8,7 +8,7 @@ Each row is the median of several windows. A sender that is away for a moment le
 the bucket, which holds half a second of the rate: that counts as if it had come. A machine that others
 use may be away for longer; then only more windows help. After a build:
 
-    sudo tests/bench/rates.py [--windows N] [--seconds S] [--short]"""
+    sudo [WORKERS=2] tests/bench/rates.py [--windows N] [--seconds S] [--short]"""
 import argparse
 import contextlib
 import json
