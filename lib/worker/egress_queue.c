@@ -236,9 +236,9 @@ void egress_limit(struct worker *worker, const struct snapshot_port *to, struct 
 {
 	struct limits *limits = &to->port->egress;
 	struct port_waiting *waiting = waiting_of(worker, to);
-	struct charge delivered = { 0 };
+	struct charge delivered = { 0 }, wanted, granted;
 	struct limits_grant grant;
-	uint16_t admitted;
+	uint16_t admitted = count;
 
 	if (waiting != NULL && waiting->ring.count > 0) {
 		counter_add(&counters_of(worker, to)->offered, count);
@@ -250,8 +250,11 @@ void egress_limit(struct worker *worker, const struct snapshot_port *to, struct 
 		egress_deliver(worker, to, frames, count, false, NULL);
 		return;
 	}
-	grant = limits_take(limits, now, charge_all(to, frames, count));
-	admitted = divide(to, frames, count, limits_granted(&grant), to->queues);
+	wanted = charge_all(to, frames, count);
+	grant = limits_take(limits, now, wanted);
+	granted = limits_granted(&grant);
+	if (granted.bytes < wanted.bytes || granted.packets < wanted.packets)
+		admitted = divide(to, frames, count, granted, to->queues);
 	if (admitted > 0)
 		egress_deliver(worker, to, frames, admitted, false, &delivered);
 	limits_settle(limits, &grant, delivered);
