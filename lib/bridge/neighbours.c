@@ -145,7 +145,7 @@ uint16_t neighbours_asked(const struct neighbours *neighbours, const struct fram
 	if (frame->head_length < start)
 		return FDB_NO_PORT;
 	length = frame->head_length - start;
-	type = (uint16_t)(payload[-2] << 8 | payload[-1]);
+	type = read16(payload - 2);
 	if (type == ETHERTYPE_ARP)
 		asks = arp_target(payload, length, wanted.address);
 	else if (type == ETHERTYPE_IPV6)

@@ -42,11 +42,6 @@ bool vlan_meet(const struct vlan_settings *left, const struct vlan_settings *rig
 	return false;
 }
 
-static uint16_t read16(const uint8_t *at)
-{
-	return (uint16_t)(at[0] << 8 | at[1]);
-}
-
 static bool refuse(struct frame *frame, enum drop reason)
 {
 	frame_drop(frame, reason);

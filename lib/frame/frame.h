@@ -161,6 +161,12 @@ static inline void burst_reset(struct burst *burst)
 	burst->offloads = false;
 }
 
+static inline void charge_add(struct charge *sum, struct charge charge)
+{
+	sum->bytes += charge.bytes;
+	sum->packets += charge.packets;
+}
+
 static inline uint64_t spend(uint64_t budget, uint64_t charge)
 {
 	return charge < budget ? budget - charge : 0;

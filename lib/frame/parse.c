@@ -5,11 +5,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 
-static uint16_t read16(const uint8_t *at)
-{
-	return (uint16_t)(at[0] << 8 | at[1]);
-}
-
 static uint32_t read32(const uint8_t *at)
 {
 	uint32_t value;

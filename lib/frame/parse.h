@@ -17,6 +17,12 @@
 #define ETHERTYPE_VLAN 0x8100
 #define ETHERTYPE_QINQ 0x88a8
 
+/* 16 bits in network order. */
+static inline uint16_t read16(const uint8_t *at)
+{
+	return (uint16_t)(at[0] << 8 | at[1]);
+}
+
 struct transport {
 	uint16_t ethertype; /* of the payload, behind up to two VLAN tags */
 	uint16_t network;   /* offset of the IP header */

@@ -48,11 +48,6 @@ enum { ND_SOURCE_ADDRESS = 1, ND_TARGET_ADDRESS = 2 };
 
 const char *const guard_level_names[] = { "off", "mac", "arp", "ip", NULL };
 
-static uint16_t read16(const uint8_t *at)
-{
-	return (uint16_t)(at[0] << 8 | at[1]);
-}
-
 /* An address in network order as a number. */
 static guard_number read_address(const uint8_t *at, unsigned int bytes)
 {

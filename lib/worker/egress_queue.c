@@ -19,12 +19,6 @@ static struct port_waiting *waiting_of(const struct worker *worker, const struct
 	return to->waiting != NULL ? &to->waiting[worker->index] : NULL;
 }
 
-static void add(struct charge *sum, struct charge charge)
-{
-	sum->bytes += charge.bytes;
-	sum->packets += charge.packets;
-}
-
 static void show_queue(struct tx_counters *counters, const struct frame_ring *ring)
 {
 	__atomic_store_n(&counters->queued, ring->count, __ATOMIC_RELAXED);
@@ -105,7 +99,7 @@ static struct charge charge_all(const struct snapshot_port *to, struct frame *co
 	struct charge sum = { 0 };
 
 	for (uint16_t i = 0; i < count; i++)
-		add(&sum, charge_of(to, frames[i]));
+		charge_add(&sum, charge_of(to, frames[i]));
 	return sum;
 }
 

@@ -8,12 +8,8 @@ static struct charge charge_all(const struct burst *burst, uint16_t count)
 {
 	struct charge sum = { 0 };
 
-	for (uint16_t i = 0; i < count; i++) {
-		const struct charge charge = vnet_charge(&burst->frames[i]);
-
-		sum.bytes += charge.bytes;
-		sum.packets += charge.packets;
-	}
+	for (uint16_t i = 0; i < count; i++)
+		charge_add(&sum, vnet_charge(&burst->frames[i]));
 	return sum;
 }
 
@@ -29,8 +25,7 @@ static struct charge drop_excess(struct burst *burst, uint16_t count, struct cha
 		const struct charge charge = vnet_charge(frame);
 
 		if (budget_admits(&budget, charge, used.packets == 0)) {
-			used.bytes += charge.bytes;
-			used.packets += charge.packets;
+			charge_add(&used, charge);
 		} else if (frame->drop == DROP_NO_DESTINATION) {
 			frame_drop(frame, DROP_LIMIT);
 			dropped += frame->length;
