@@ -7,6 +7,8 @@
  */
 #include "bridge/forward.h"
 
+#include <endian.h>
+
 #include <rte_branch_prediction.h>
 
 #define MAC_GROUP 0x01
@@ -25,6 +27,8 @@ static inline bool is_link_local(const uint8_t *mac)
 struct run {
 	uint16_t first, count;
 	uint16_t vlan;
+	uint16_t tags;    /* of enum frame_needs, of each of them */
+	bool gives_leave; /* frames that start the same need but a short look */
 	fdb_key_t source; /* 0: it is a drop */
 	fdb_key_t destination;
 };
@@ -34,16 +38,26 @@ struct tally {
 	uint64_t bytes, segments, forwarded, flooded, copies;
 };
 
+/* The port's stage, which may have been empty so far. */
+static inline struct stage *open_stage(struct forward *forward, uint16_t port)
+{
+	struct stage *stage = &forward->stages[port];
+
+	if (stage->count == 0) {
+		forward->staged[forward->staged_count++] = port;
+		stage->charge = (struct charge){ 0 };
+	}
+	return stage;
+}
+
 /* Stages the frames of a run for a port, and adds them up. */
 static inline void stage_run(struct forward *forward, struct frame *frames, uint16_t count,
 			     uint16_t port, struct tally *tally)
 {
-	struct stage *stage = &forward->stages[port];
+	struct stage *stage = open_stage(forward, port);
 	struct frame **to = &stage->frames[stage->count];
 	uint64_t bytes = 0, segments = 0;
 
-	if (stage->count == 0)
-		forward->staged[forward->staged_count++] = port;
 	stage->count = (uint16_t)(stage->count + count);
 	for (struct frame *frame = frames; frame < frames + count; frame++) {
 		frame->verdict = VERDICT_FORWARD;
@@ -52,6 +66,7 @@ static inline void stage_run(struct forward *forward, struct frame *frames, uint
 		segments += frame->segments;
 		*to++ = frame;
 	}
+	charge_add(&stage->charge, (struct charge){ bytes, segments });
 	tally->bytes += bytes;
 	tally->segments += segments;
 	tally->forwarded += count;
@@ -95,54 +110,110 @@ static inline bool same_addresses(const uint8_t *a, const uint8_t *b)
 	return first[0] == first[1] && rest[0] == rest[1];
 }
 
-/* Is the frame like the one before it, the last of a run that is not a drop? */
-static inline bool repeats(const struct run *run, const struct frame *frame)
+/* The addresses, the type, and the byte behind them, in which IPv4 says how long its header is. */
+static inline bool same_start(const uint8_t *a, const uint8_t *b)
 {
-	return run != NULL && run->source != 0 && frame->drop == DROP_NO_DESTINATION &&
-	       frame->length >= ETHERNET_HEADER && same_addresses(frame->head, frame[-1].head);
+	uint64_t first[2], rest[2];
+
+	memcpy(&first[0], a, 8);
+	memcpy(&first[1], b, 8);
+	memcpy(&rest[0], a + 8, 8);
+	memcpy(&rest[1], b + 8, 8);
+	return first[0] == first[1] && ((rest[0] ^ rest[1]) & htobe64(~UINT64_C(0xff))) == 0;
 }
 
-/* Finds the runs of a burst and asks for their buckets. Returns how many there are. */
+/*
+ * May a frame from the port pass, and in which VLAN? Of few frames must more be looked at than was
+ * copied aside at first: router advertisements are long.
+ */
+static bool has_leave(const struct forward_port *port, struct frame *frame)
+{
+	const struct guard *guard = port->guard;
+
+	frame->vlan = 0;
+	if (unlikely(guard != NULL && !guard_admits(guard, frame) &&
+		     !(frame_extend_head(frame) && guard_admits(guard, frame)))) {
+		frame_drop(frame, DROP_GUARD);
+		return false;
+	}
+	return port->vlan.mode == VLAN_TRANSPARENT || vlan_enter(&port->vlan, frame);
+}
+
+/* Does leave for this frame, the first of a run, go for others that start the same? */
+static bool gives_leave(const struct forward_port *port, const struct frame *frame)
+{
+	const struct guard *guard = port->guard;
+
+	/* Behind a tag there may be anything. */
+	return !(frame->needs & NEEDS_TAGGED) &&
+	       (guard == NULL || guard->level == GUARD_MAC || guard_is_usual(guard, frame));
+}
+
+/* May a frame that starts as the run's first one pass like that? No: it must be asked by itself. */
+static inline bool shares_leave(const struct guard *guard, const struct run *run,
+				struct frame *frame)
+{
+	if ((guard != NULL && !guard_is_usual_source(guard, frame)) ||
+	    !vlan_has_movable_checksum(frame, ETHERNET_HEADER))
+		return false;
+	frame->vlan = run->vlan;
+	frame->needs |= run->tags;
+	return true;
+}
+
+/*
+ * Finds the runs of a burst and asks for their buckets. Returns how many there are. `lawful`: the
+ * port has a guard or VLANs.
+ */
 static inline __attribute__((always_inline)) uint16_t
 find_runs_of(const struct forward_table *table, struct burst *burst, uint16_t from,
-	     struct run *runs, const bool tagged)
+	     struct run *runs, const bool lawful)
 {
 	const struct forward_port *port = &table->ports[from];
-	struct frame *frame = burst->frames;
-	struct run *run = NULL;
-	uint16_t count = 0;
+	/* Of the level mac nothing is to be asked that the addresses do not tell. */
+	const bool asks = lawful && port->guard != NULL && port->guard->level > GUARD_MAC;
+	const struct guard *guard = asks ? port->guard : NULL;
+	struct run none = { .source = 0 }, *run = &none, *next = runs;
+	struct frame *const end = burst->frames + burst->count;
 
-	for (uint16_t i = 0; i < burst->count; i++, frame++) {
-		const bool same = repeats(run, frame);
-		bool sound = same || has_sound_addresses(port, frame);
-
+	for (struct frame *frame = burst->frames; frame < end; frame++) {
 		frame->port = from;
-		if (tagged && sound)
-			sound = vlan_enter(&port->vlan, frame);
-		if (same && (!tagged || (sound && frame->vlan == run->vlan))) {
+		if (frame->drop == DROP_NO_DESTINATION && frame->length >= ETHERNET_HEADER &&
+		    (lawful ? run->gives_leave && same_start(frame->head, frame[-1].head) &&
+				      shares_leave(guard, run, frame)
+			    : run->source != 0 &&
+				      same_addresses(frame->head, frame[-1].head))) {
 			run->count++;
 			continue;
 		}
-		run = &runs[count++];
-		run->first = i;
+		run = next++;
+		run->first = (uint16_t)(frame - burst->frames);
 		run->count = 1;
 		run->source = 0;
-		if (!sound)
+		run->gives_leave = false;
+		if (!has_sound_addresses(port, frame) || (lawful && !has_leave(port, frame)))
 			continue;
-		run->vlan = tagged ? frame->vlan : 0;
+		run->vlan = 0;
+		if (lawful) {
+			run->vlan = frame->vlan;
+			run->tags = frame->needs & NEEDS_TAGS;
+			run->gives_leave = gives_leave(port, frame);
+		}
 		run->destination = fdb_key(frame->head, run->vlan);
 		run->source = fdb_key(frame->head + 6, run->vlan);
 		fdb_prefetch(table->fdb, run->destination);
 		fdb_prefetch(table->fdb, run->source);
 	}
-	return count;
+	return (uint16_t)(next - runs);
 }
 
-/* Compiled twice, so that tags cost a port without VLANs nothing. */
+/* Compiled twice, so that a port without guard and VLANs pays for neither. */
 static inline uint16_t find_runs(const struct forward_table *table, struct burst *burst,
 				 uint16_t from, struct run *runs)
 {
-	if (likely(table->ports[from].vlan.mode == VLAN_TRANSPARENT))
+	const struct forward_port *port = &table->ports[from];
+
+	if (likely(port->guard == NULL && port->vlan.mode == VLAN_TRANSPARENT))
 		return find_runs_of(table, burst, from, runs, false);
 	return find_runs_of(table, burst, from, runs, true);
 }
@@ -177,7 +248,7 @@ struct flooding {
 static inline uint16_t flood_to(struct forward *forward, struct frame *frame,
 				const struct flood_target *target, struct flooding *flooding)
 {
-	struct stage *stage = &forward->stages[target->port];
+	struct stage *stage;
 
 	if (target->port == flooding->from)
 		return 0;
@@ -190,9 +261,9 @@ static inline uint16_t flood_to(struct forward *forward, struct frame *frame,
 		flooding->alone = DROP_ISOLATED;
 		return 0;
 	}
-	if (stage->count == 0)
-		forward->staged[forward->staged_count++] = target->port;
+	stage = open_stage(forward, target->port);
 	stage->frames[stage->count++] = frame;
+	charge_add(&stage->charge, (struct charge){ frame->length, frame->segments });
 	return 1;
 }
 
@@ -319,21 +390,6 @@ static inline void forward_run(struct forward *forward, struct frame *frames, co
 	}
 }
 
-/*
- * Refuses what the port may not send; what is a drop for a reason of its own keeps that. Of few
- * frames must more be looked at than was copied aside at first: router advertisements are long.
- */
-static void guard_frames(const struct forward_port *port, struct burst *burst)
-{
-	const struct guard *guard = port->guard;
-	struct frame *end = burst->frames + burst->count;
-
-	for (struct frame *frame = burst->frames; frame < end; frame++)
-		if (!guard_admits(guard, frame) && has_sound_addresses(port, frame) &&
-		    !(frame_extend_head(frame) && guard_admits(guard, frame)))
-			frame_drop(frame, DROP_GUARD);
-}
-
 /* Frames from a port that is switched off; those that are drops already keep their reason. */
 static void disable_frames(struct burst *burst)
 {
@@ -367,8 +423,6 @@ void forward_burst(struct forward *forward, struct burst *burst, uint16_t from,
 
 	if (unlikely(!facts->enabled))
 		disable_frames(burst);
-	if (unlikely(facts->guard != NULL))
-		guard_frames(facts, burst);
 	count = find_runs(forward->table, burst, from, runs);
 	for (const struct run *run = runs; run < runs + count; run++) {
 		struct frame *frames = &burst->frames[run->first];

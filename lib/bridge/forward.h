@@ -67,6 +67,7 @@ struct forward_table {
 /* Frames on their way to one port. */
 struct stage {
 	uint16_t count;
+	struct charge charge; /* of all together, where it counts as many packets as frames */
 	struct frame *frames[BURST_MAX];
 };
 

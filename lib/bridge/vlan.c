@@ -48,18 +48,6 @@ static bool refuse(struct frame *frame, enum drop reason)
 	return false;
 }
 
-/*
- * Could the checksum be found again, and nowhere but behind the Ethernet header, whatever becomes
- * of the tag? Otherwise filling it would write addresses, or the tag itself.
- */
-static bool has_movable_checksum(const struct frame *frame, uint32_t header)
-{
-	const struct virtio_net_hdr *vnet = &frame->vnet;
-
-	return !(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
-	       (vnet->csum_start >= header && vnet->csum_start <= UINT16_MAX - TAG_LENGTH);
-}
-
 /* The frame belongs to the port's native VLAN, if it has one. */
 static bool enter_native(const struct vlan_membership *port, struct frame *frame, uint16_t needs)
 {
@@ -70,19 +58,16 @@ static bool enter_native(const struct vlan_membership *port, struct frame *frame
 	return true;
 }
 
-bool vlan_enter(const struct vlan_membership *port, struct frame *frame)
+bool vlan_enter_other(const struct vlan_membership *port, struct frame *frame)
 {
 	const uint8_t *type = frame->head + TYPE_OFFSET;
 	uint16_t vlan;
 
-	if (read16(type) != ETHERTYPE_VLAN) {
-		if (!has_movable_checksum(frame, ETHERNET_HEADER))
-			return refuse(frame, DROP_BAD_OFFLOAD);
-		return enter_native(port, frame, NEEDS_UNTAGGED);
-	}
+	if (read16(type) != ETHERTYPE_VLAN)
+		return refuse(frame, port->native == 0 ? DROP_VLAN : DROP_BAD_OFFLOAD);
 	if (frame->length < ETHERNET_HEADER + TAG_LENGTH)
 		return refuse(frame, DROP_TOO_SHORT);
-	if (!has_movable_checksum(frame, ETHERNET_HEADER + TAG_LENGTH))
+	if (!vlan_has_movable_checksum(frame, ETHERNET_HEADER + TAG_LENGTH))
 		return refuse(frame, DROP_BAD_OFFLOAD);
 	vlan = read16(type + 2) & TAG_VLAN;
 	if (vlan == 0) {

@@ -20,6 +20,7 @@
  */
 #pragma once
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -94,11 +95,37 @@ static inline uint16_t vlan_accepts(const struct vlan_membership *port)
 }
 
 /*
+ * Could the checksum be found again, and nowhere but behind the Ethernet header, whatever becomes
+ * of the tag? Otherwise filling it would write addresses, or the tag itself.
+ */
+static inline bool vlan_has_movable_checksum(const struct frame *frame, uint32_t header)
+{
+	const struct virtio_net_hdr *vnet = &frame->vnet;
+
+	return !(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
+	       (vnet->csum_start >= header && vnet->csum_start <= UINT16_MAX - TAG_LENGTH);
+}
+
+/* vlan_enter of a frame with a tag, or that is to be refused. */
+bool vlan_enter_other(const struct vlan_membership *port, struct frame *frame);
+
+/*
  * Sets the VLAN of a frame that came from a port which is not transparent, and its need for a
  * receiver that takes it with the tag that it has. False: it may not come from there, and is a
  * drop.
  */
-bool vlan_enter(const struct vlan_membership *port, struct frame *frame);
+static inline bool vlan_enter(const struct vlan_membership *port, struct frame *frame)
+{
+	uint16_t type;
+
+	memcpy(&type, frame->head + ETHERNET_HEADER - 2, sizeof(type));
+	if (__builtin_expect(type == htobe16(ETHERTYPE_VLAN) || port->native == 0 ||
+			     !vlan_has_movable_checksum(frame, ETHERNET_HEADER), false))
+		return vlan_enter_other(port, frame);
+	frame->vlan = port->native;
+	frame->needs |= NEEDS_UNTAGGED;
+	return true;
+}
 
 /* What to do about the tag of a frame that leaves by a port, itself a member of its VLAN. */
 enum tag_change vlan_leave(const struct vlan_membership *port, const struct frame *frame);

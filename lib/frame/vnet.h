@@ -50,17 +50,29 @@ static inline struct charge vnet_charge_bound(const struct frame *frame)
 	return (struct charge){ frame->length + more * FRAME_HEAD_MAX, 1 + more };
 }
 
+/* Takes a frame off a budget that has room for it, if that is easily seen. */
+static inline bool budget_has_room(struct charge *budget, const struct frame *frame)
+{
+	if (__builtin_expect(frame->vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE ||
+			     frame->drop != DROP_NO_DESTINATION ||
+			     frame->length > budget->bytes || budget->packets == 0, false))
+		return false;
+	budget->bytes -= frame->length;
+	budget->packets--;
+	return true;
+}
+
+/* burst_admits of any frame, in a burst that has a budget. */
+bool burst_admits_any(struct burst *burst, const struct frame *frame, bool first);
+
 /*
  * For rx_burst: takes the charge of the frame that is to be the next of the burst off its budget,
  * if it has one. False where the frame must wait. A first one never does, if there is any budget.
  */
 static inline bool burst_admits(struct burst *burst, const struct frame *frame, bool first)
 {
-	if (burst->budget.bytes == BURST_UNLIMITED ||
-	    budget_admits(&burst->budget, vnet_charge_bound(frame), first))
-		return true;
-	burst->held = true;
-	return false;
+	return burst->budget.bytes == BURST_UNLIMITED ||
+	       budget_has_room(&burst->budget, frame) || burst_admits_any(burst, frame, first);
 }
 
 /*

@@ -13,20 +13,18 @@
 
 #include "frame/parse.h"
 
-#define ETHERTYPE_ARP 0x0806
 #define ETHERTYPE_RARP 0x8035
 
 /* Below it the type of an Ethernet frame is a length (IEEE 802.3, 3.2.6). */
 #define ETHERTYPE_MIN 0x0600
 
-#define IPV4_HEADER 20
 #define IPV6_HEADER 40
 #define ARP_LENGTH 28 /* of Ethernet and IPv4 */
 
 enum { ARP_REQUEST = 1, RARP_REQUEST = 3 };
 
 /* Ports of DHCP (RFC 2131, RFC 8415) */
-enum { DHCP4_SERVER = 67, DHCP4_CLIENT = 68, DHCP6_CLIENT = 546 };
+enum { DHCP4_SERVER = 67, DHCP4_CLIENT = GUARD_DHCP4_CLIENT, DHCP6_CLIENT = 546 };
 
 /* Extension headers that the system's headers do not name (RFC 7045, RFC 6275). */
 enum { NEXT_MOBILITY = 135, NEXT_HIP = 139, NEXT_SHIM6 = 140 };
@@ -129,6 +127,14 @@ static struct guard_range link_local_of(const uint8_t mac[6])
 	return range_of(&prefix);
 }
 
+static uint64_t mac_number(const uint8_t mac[6])
+{
+	uint8_t bytes[8] = { 0 };
+
+	memcpy(bytes + 2, mac, 6);
+	return guard_mac(bytes);
+}
+
 static void add_ranges(struct guard *guard, const struct guard_addresses *addresses)
 {
 	struct guard_range *ranges = guard->ranges;
@@ -168,8 +174,10 @@ struct guard *guard_new(enum guard_level level, const struct guard_addresses *ad
 	guard->ipv4_address = htonl(1); /* with a mask of no bits it is no address */
 	guard->mac_count = addresses->mac_count;
 	for (uint16_t i = 0; i < addresses->mac_count; i++)
-		guard->macs[i] = (uint64_t)read_address(addresses->macs[i], 6);
+		guard->macs[i] = mac_number(addresses->macs[i]);
 	add_ranges(guard, addresses);
+	if (level < GUARD_IP)
+		guard->ipv4_address = guard->ipv4_mask = 0;
 	return guard;
 }
 
@@ -188,7 +196,7 @@ void guard_release(struct guard *guard)
 
 /* ---- addresses ---- */
 
-bool guard_knows_mac(const struct guard *guard, uint64_t mac)
+static bool knows_mac(const struct guard *guard, uint64_t mac)
 {
 	for (uint16_t i = 0; i < guard->mac_count; i++)
 		if (guard->macs[i] == mac)
@@ -238,7 +246,7 @@ static bool admits_arp(const struct guard *guard, const uint8_t *arp, uint32_t l
 	/* An answer to RARP says what another's IP address is. */
 	if (reverse && operation != RARP_REQUEST)
 		return false;
-	if (!guard_knows_mac(guard, guard_mac(arp + 6)))
+	if (!knows_mac(guard, guard_mac(arp + 6)))
 		return false;
 	if (!guard->names_ips)
 		return true;
@@ -265,10 +273,10 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 	bool may_lack_address = false;
 	uint32_t header, source;
 
-	if (length < IPV4_HEADER || ip[0] >> 4 != 4)
+	if (length < GUARD_IPV4_HEADER || ip[0] >> 4 != 4)
 		return false;
 	header = (ip[0] & 0x0f) * 4u;
-	if (header < IPV4_HEADER || header > length)
+	if (header < GUARD_IPV4_HEADER || header > length)
 		return false;
 	/* Not a later fragment, which has no ports. */
 	if (ip[9] == IPPROTO_UDP && (read16(ip + 6) & 0x1fff) == 0) {
@@ -276,7 +284,7 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 
 		length = packet_length(length, read16(ip + 2), read16(ip + 2) != 0);
 		/* By the port that clients listen on: few look at the other. */
-		if (header + 8 > length || read16(udp + 2) == DHCP4_CLIENT)
+		if (header + GUARD_UDP_HEADER > length || read16(udp + 2) == DHCP4_CLIENT)
 			return false;
 		may_lack_address = read16(udp) == DHCP4_CLIENT && read16(udp + 2) == DHCP4_SERVER;
 	}
@@ -362,7 +370,7 @@ static bool admits_options(const struct guard *guard, const uint8_t *ip, uint32_
 		if (size == 0 || at + size > end)
 			return false;
 		if ((option[0] == ND_SOURCE_ADDRESS || option[0] == ND_TARGET_ADDRESS) &&
-		    !guard_knows_mac(guard, guard_mac(option)))
+		    !knows_mac(guard, guard_mac(option)))
 			return false;
 		at += size;
 	}
@@ -475,9 +483,7 @@ static bool find_payload(const struct frame *frame, uint16_t *type, uint32_t *of
 	return !is_tag(*type);
 }
 
-/* Not part of guard_admits_payload, so that most frames need not save the registers it takes. */
-static __attribute__((noinline)) bool admits_other(const struct guard *guard,
-						   const struct frame *frame)
+static bool admits_payload(const struct guard *guard, const struct frame *frame)
 {
 	uint16_t type = read16(frame->head + 12);
 	uint32_t offset = ETHERNET_HEADER;
@@ -502,27 +508,8 @@ static __attribute__((noinline)) bool admits_other(const struct guard *guard,
 	}
 }
 
-/* IPv4 without tags and options, of the first prefix: most frames, in a few steps. */
-static inline bool is_usual(const struct guard *guard, const struct frame *frame)
+bool guard_admits_other(const struct guard *guard, const struct frame *frame)
 {
-	/* Type, version and header length; the last byte is the class of service. */
-	static const uint8_t start[4] = { 0x08, 0x00, 0x45, 0 };
-	const uint8_t *ip = frame->head + ETHERNET_HEADER;
-	uint32_t source;
-
-	if (frame->head_length < ETHERNET_HEADER + IPV4_HEADER + 8 ||
-	    ((read32(frame->head + 12) ^ read32(start)) & htonl(0xffffff00)) != 0)
-		return false;
-	if (guard->level < GUARD_IP)
-		return true;
-	source = read32(ip + 12);
-	if (source == 0 || (source & guard->ipv4_mask) != guard->ipv4_address)
-		return false;
-	return ip[9] != IPPROTO_UDP ||
-	       (read16(ip + 2) >= IPV4_HEADER + 8 && read16(ip + IPV4_HEADER + 2) != DHCP4_CLIENT);
-}
-
-bool guard_admits_payload(const struct guard *guard, const struct frame *frame)
-{
-	return is_usual(guard, frame) || admits_other(guard, frame);
+	return knows_mac(guard, guard_mac(frame->head + 4)) &&
+	       (guard->level == GUARD_MAC || admits_payload(guard, frame));
 }

@@ -30,9 +30,15 @@
 #include <string.h>
 
 #include "frame/frame.h"
+#include "frame/parse.h"
 
 #define GUARD_MACS_MAX 64 /* beside the port's own */
 #define GUARD_IPS_MAX 256
+
+#define GUARD_IPV4_HEADER 20 /* without options (RFC 791) */
+#define GUARD_UDP 17 /* the protocol (RFC 768) */
+#define GUARD_UDP_HEADER 8
+#define GUARD_DHCP4_CLIENT 68 /* the UDP port (RFC 2131, 4.1) */
 
 enum guard_level { GUARD_OFF, GUARD_MAC, GUARD_ARP, GUARD_IP };
 
@@ -67,7 +73,10 @@ struct guard {
 	bool names_ips;		 /* IP addresses were given */
 	uint16_t mac_count;
 	uint16_t ipv4_count, ipv6_count;
-	/* The first prefix of IPv4, in network order: most packets are from there. */
+	/*
+	 * The first prefix of IPv4, in network order: most packets are from there. One that all are
+	 * from where nobody asks.
+	 */
 	uint32_t ipv4_address, ipv4_mask;
 	uint64_t macs[GUARD_MACS_MAX + 1]; /* as guard_mac reads them */
 	/* Those of IPv4, then those of IPv6; each sorted, none overlaps another. */
@@ -96,14 +105,43 @@ static inline uint64_t guard_mac(const uint8_t *two_before)
 	uint64_t bytes;
 
 	memcpy(&bytes, two_before, sizeof(bytes));
-	return be64toh(bytes) & 0xffffffffffff;
+	return le64toh(bytes) >> 16;
 }
 
-/* May the port use this MAC address, which is not its first one? Worker. */
-bool guard_knows_mac(const struct guard *guard, uint64_t mac);
+/* guard_is_usual of a frame that starts, up to the length of the header, as one that is. */
+static inline bool guard_is_usual_source(const struct guard *guard, const struct frame *frame)
+{
+	const uint8_t *ip = frame->head + ETHERNET_HEADER;
+	uint16_t length, port;
+	uint32_t source;
 
-/* What the levels arp and ip ask of a frame beyond its source address. Worker. */
-bool guard_admits_payload(const struct guard *guard, const struct frame *frame);
+	memcpy(&source, ip + 12, sizeof(source));
+	if (frame->head_length < ETHERNET_HEADER + GUARD_IPV4_HEADER + GUARD_UDP_HEADER ||
+	    (source & guard->ipv4_mask) != guard->ipv4_address || source == 0)
+		return false;
+	if (ip[9] != GUARD_UDP)
+		return true;
+	memcpy(&length, ip + 2, sizeof(length));
+	memcpy(&port, ip + GUARD_IPV4_HEADER + 2, sizeof(port));
+	return be16toh(length) >= GUARD_IPV4_HEADER + GUARD_UDP_HEADER &&
+	       port != htobe16(GUARD_DHCP4_CLIENT);
+}
+
+/*
+ * Is it IPv4 of the first prefix, without tags and options, and nothing of DHCP? That is most
+ * frames, and the levels arp and ip have nothing more to ask of them.
+ */
+static inline bool guard_is_usual(const struct guard *guard, const struct frame *frame)
+{
+	uint16_t type;
+
+	memcpy(&type, frame->head + ETHERNET_HEADER - 2, sizeof(type));
+	return type == htobe16(ETHERTYPE_IPV4) && frame->head[ETHERNET_HEADER] == 0x45 &&
+	       guard_is_usual_source(guard, frame);
+}
+
+/* What a level asks of a frame, from the start, however unusual it is. Worker. */
+bool guard_admits_other(const struct guard *guard, const struct frame *frame);
 
 /*
  * May a frame pass? Of one that is shorter than an Ethernet header the answer means nothing. Reads
@@ -111,9 +149,8 @@ bool guard_admits_payload(const struct guard *guard, const struct frame *frame);
  */
 static inline bool guard_admits(const struct guard *guard, const struct frame *frame)
 {
-	const uint64_t source = guard_mac(frame->head + 4);
-
-	if (__builtin_expect(source != guard->macs[0], false) && !guard_knows_mac(guard, source))
-		return false;
-	return guard->level == GUARD_MAC || guard_admits_payload(guard, frame);
+	if (__builtin_expect(guard_mac(frame->head + 4) == guard->macs[0], true) &&
+	    (guard->level == GUARD_MAC || guard_is_usual(guard, frame)))
+		return true;
+	return guard_admits_other(guard, frame);
 }

@@ -19,7 +19,8 @@ __extension__ typedef __int128 wide;
  * copy is whole if the version is still the same afterwards; no worker ever waits for another
  * thread to go on.
  */
-static struct limiter_clock read_clock(const struct limiter *limiter)
+static inline __attribute__((always_inline)) struct limiter_clock
+read_clock(const struct limiter *limiter)
 {
 	struct limiter_clock copy;
 	uint64_t version;
@@ -53,7 +54,7 @@ static void write_clock(struct limiter *limiter, const struct limiter_clock *fro
 }
 
 /* Sets a clock forward, or a little back: another worker's time may be behind. */
-static void advance(struct limiter_clock *clock, uint64_t now)
+static inline void advance(struct limiter_clock *clock, uint64_t now)
 {
 	wide earned = (wide)(int64_t)(now - clock->since) * (wide)clock->rate + (wide)clock->part;
 
@@ -62,7 +63,8 @@ static void advance(struct limiter_clock *clock, uint64_t now)
 	clock->part = (uint64_t)earned & ((UINT64_C(1) << FRACTION_BITS) - 1);
 }
 
-static struct limiter_clock clock_at(const struct limiter *limiter, uint64_t now)
+static inline __attribute__((always_inline)) struct limiter_clock
+clock_at(const struct limiter *limiter, uint64_t now)
 {
 	struct limiter_clock clock = read_clock(limiter);
 
@@ -71,7 +73,7 @@ static struct limiter_clock clock_at(const struct limiter *limiter, uint64_t now
 }
 
 /* Tokens in the bucket; negative in debt. */
-static int64_t level(const struct limiter_clock *clock, uint64_t arrival)
+static inline int64_t level(const struct limiter_clock *clock, uint64_t arrival)
 {
 	uint64_t debt = arrival - clock->earned;
 	uint64_t kept = clock->earned - arrival;
@@ -117,6 +119,27 @@ void limiter_set(struct limiter *limiter, const struct limit_settings *settings,
 	__atomic_store_n(&limiter->on, true, __ATOMIC_RELEASE);
 }
 
+/* Replaces the arrival that was read, unless another worker was faster. */
+static inline bool replace_arrival(struct limiter *limiter, uint64_t *read, uint64_t next)
+{
+	if (limiter->sole) {
+		__atomic_store_n(&limiter->arrival, next, __ATOMIC_RELAXED);
+		return true;
+	}
+	return __atomic_compare_exchange_n(&limiter->arrival, read, next, true, __ATOMIC_RELAXED,
+					   __ATOMIC_RELAXED);
+}
+
+static inline void add_arrival(struct limiter *limiter, uint64_t tokens)
+{
+	if (limiter->sole)
+		__atomic_store_n(&limiter->arrival,
+				 __atomic_load_n(&limiter->arrival, __ATOMIC_RELAXED) + tokens,
+				 __ATOMIC_RELAXED);
+	else
+		__atomic_fetch_add(&limiter->arrival, tokens, __ATOMIC_RELAXED);
+}
+
 static uint64_t take_one_time(struct limiter *limiter, uint64_t wanted)
 {
 	uint64_t left = __atomic_load_n(&limiter->one_time, __ATOMIC_RELAXED);
@@ -144,8 +167,7 @@ static uint64_t take_from_bucket(struct limiter *limiter, uint64_t now, uint64_t
 			return 0;
 		taken = (uint64_t)tokens < wanted ? (uint64_t)tokens : wanted;
 		next = clock.earned - (uint64_t)tokens + taken;
-	} while (!__atomic_compare_exchange_n(&limiter->arrival, &arrival, next, true,
-					      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	} while (!replace_arrival(limiter, &arrival, next));
 	return taken;
 }
 
@@ -170,9 +192,7 @@ void limiter_settle(struct limiter *limiter, struct limit_grant grant, uint64_t 
 		__atomic_fetch_add(&limiter->one_time, grant.one_time - from_one_time,
 				   __ATOMIC_RELAXED);
 	if (used != grant.tokens)
-		__atomic_fetch_add(&limiter->arrival,
-				   used - from_one_time - (grant.tokens - grant.one_time),
-				   __ATOMIC_RELAXED);
+		add_arrival(limiter, used - from_one_time - (grant.tokens - grant.one_time));
 }
 
 uint64_t limiter_wait(const struct limiter *limiter, uint64_t now)

@@ -25,6 +25,9 @@
  *     limiter_settle(limiter, grant, used);
  *
  * The control thread sets, changes and removes the rate at any moment, in place.
+ *
+ * Where there is but one worker, plain loads and stores do. Should a limit begin anew while that
+ * worker charges what the last one granted, the bucket begins as it was instead of full.
  */
 #pragma once
 
@@ -83,6 +86,7 @@ struct limiter {
 	struct limiter_clock clocks[2];
 	uint64_t one_time_set;          /* the one-time burst as it was last set; control's own */
 	bool on;
+	bool sole; /* one worker uses it and no more; set before any does */
 
 	/* w: workers, and control when the limit begins */
 	uint64_t arrival __attribute__((aligned(64))); /* tokens, of the clock */

@@ -47,6 +47,15 @@ static void free_waiting(struct port *port)
 	port->waiting = NULL;
 }
 
+/* How many workers will use its limiters? */
+static void set_sole(struct port *port, bool sole)
+{
+	port->ingress.bandwidth.sole = port->ingress.packets.sole = sole;
+	port->egress.bandwidth.sole = port->egress.packets.sole = sole;
+	for (unsigned int class = 0; class < STORM_CLASSES; class++)
+		port->storm[class].sole = sole;
+}
+
 struct port *port_new(const struct port_ops *ops, const char *name, uint16_t number,
 		      uint16_t queues, uint16_t workers, const struct port_host *host)
 {
@@ -67,6 +76,7 @@ struct port *port_new(const struct port_ops *ops, const char *name, uint16_t num
 	port->serial = ++made;
 	port->queue_count = queues;
 	port->worker_count = workers;
+	set_sole(port, workers == 1);
 	port->throttling.held = calloc((size_t)queues + workers, sizeof(*port->throttling.held));
 	if (port->throttling.held == NULL) {
 		port_free(port);

@@ -142,6 +142,20 @@ static inline bool burst_has_room(const struct virtqueue *vq, const struct burst
 	       burst->scratch_used + FRAME_LENGTH_MAX + 64 <= BURST_SCRATCH;
 }
 
+/* As burst_admits, with the budget in registers. */
+static inline __attribute__((always_inline)) bool
+admits(struct burst *burst, struct charge *left, const struct frame *frame, bool first)
+{
+	bool admitted;
+
+	if (likely(budget_has_room(left, frame)))
+		return true;
+	burst->budget = *left;
+	admitted = burst_admits_any(burst, frame, first);
+	*left = burst->budget;
+	return admitted;
+}
+
 /* Compiled twice, so that the budget costs a burst that has none not even a branch a frame. */
 static inline __attribute__((always_inline)) uint16_t
 take_limited(struct virtqueue *vq, struct burst *burst, const struct arrival *arrivals,
@@ -149,10 +163,10 @@ take_limited(struct virtqueue *vq, struct burst *burst, const struct arrival *ar
 {
 	const uint32_t header = vq->header_length;
 	struct frame *frame = burst->frames;
+	struct charge left = burst->budget;
 	uint16_t taken;
 
 	for (taken = 0; taken < count; taken++, frame++) {
-
 		frame->verdict = VERDICT_DROP;
 		frame->drop = DROP_NO_DESTINATION;
 		frame->needs = 0;
@@ -164,9 +178,10 @@ take_limited(struct virtqueue *vq, struct burst *burst, const struct arrival *ar
 				break;
 			fill_frame_slowly(vq, burst, frame, &arrivals[taken]);
 		}
-		if (limited && !burst_admits(burst, frame, taken == 0))
+		if (limited && !admits(burst, &left, frame, taken == 0))
 			break;
 	}
+	burst->budget = left;
 	return taken;
 }
 

@@ -542,13 +542,12 @@ void egress_begin(struct worker *worker)
 	worker->outgoing->full_since = 0;
 }
 
-/*
- * Brings frames to a port, whatever its state. Uses the array up. The time is asked for once a
- * burst, however many ports have limits.
- */
+/* Brings frames to a port, whatever its state. Uses the array up. */
 static inline void deliver(struct worker *worker, const struct snapshot_port *to,
-			   struct frame **frames, uint16_t count, uint64_t *now)
+			   struct stage *stage)
 {
+	struct frame **frames = stage->frames;
+	const uint16_t count = stage->count;
 	struct port *port = to->port;
 	uint16_t ready = __atomic_load_n(&port->tx_ready, __ATOMIC_ACQUIRE);
 	uint16_t first = __atomic_load_n(&port->tx_map[0], __ATOMIC_RELAXED);
@@ -558,9 +557,7 @@ static inline void deliver(struct worker *worker, const struct snapshot_port *to
 	} else if (unlikely(ready == 0)) {
 		drop_all(worker, to, frames, count, DROP_NOT_CONNECTED);
 	} else if (unlikely(to->is_limited)) {
-		if (*now == 0)
-			*now = limiter_now();
-		egress_limit(worker, to, frames, count, *now);
+		egress_limit(worker, to, stage);
 	} else if (likely(ready == 1)) {
 		transmit(worker, to, &port->queues[first], frames, count, false);
 	} else {
@@ -568,23 +565,19 @@ static inline void deliver(struct worker *worker, const struct snapshot_port *to
 	}
 }
 
-void egress_mirror(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
-		   uint16_t count)
+void egress_mirror(struct worker *worker, const struct snapshot_port *to, struct stage *stage)
 {
-	uint64_t now = 0;
-
-	if (count == 0)
+	if (stage->count == 0)
 		return;
-	counter_add(&to->port->queues[0].counters[worker->index].tx.mirrored, count);
+	counter_add(&to->port->queues[0].counters[worker->index].tx.mirrored, stage->count);
 	make_room_for_notices(worker);
-	deliver(worker, to, frames, count, &now);
+	deliver(worker, to, stage);
 	make_room_for_notices(worker);
 }
 
 void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 {
 	struct forward *forward = &worker->forward;
-	uint64_t now = 0;
 
 	egress_begin(worker);
 	for (uint16_t i = 0; i < forward->staged_count; i++) {
@@ -595,7 +588,7 @@ void egress_burst(struct worker *worker, const struct snapshot *snapshot)
 			make_room_for_notices(worker);
 		if (unlikely(to->taps != NULL))
 			watch_offered(worker, to, stage->frames, stage->count);
-		deliver(worker, to, stage->frames, stage->count, &now);
+		deliver(worker, to, stage);
 		stage->count = 0;
 	}
 	forward->staged_count = 0;

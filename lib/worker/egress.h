@@ -43,5 +43,4 @@ void egress_burst(struct worker *worker, const struct snapshot *snapshot);
  * Sends copies of frames to a mirror's target, beside those that were staged. Part of the same
  * burst. Worker.
  */
-void egress_mirror(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
-		   uint16_t count);
+void egress_mirror(struct worker *worker, const struct snapshot_port *to, struct stage *stage);

@@ -225,12 +225,14 @@ static void drain_port(struct worker *worker, const struct snapshot_port *to,
 
 /* ---- in and out ---- */
 
-void egress_limit(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
-		  uint16_t count, uint64_t now)
+void egress_limit(struct worker *worker, const struct snapshot_port *to, struct stage *stage)
 {
 	struct limits *limits = &to->port->egress;
 	struct port_waiting *waiting = waiting_of(worker, to);
-	struct charge delivered = { 0 }, wanted, granted;
+	struct charge delivered = { 0 }, wanted = stage->charge, granted;
+	const uint64_t now = worker_now(worker);
+	struct frame **frames = stage->frames;
+	const uint16_t count = stage->count;
 	struct limits_grant grant;
 	uint16_t admitted = count;
 
@@ -244,7 +246,8 @@ void egress_limit(struct worker *worker, const struct snapshot_port *to, struct 
 		egress_deliver(worker, to, frames, count, false, NULL);
 		return;
 	}
-	wanted = charge_all(to, frames, count);
+	if (unlikely(wanted.packets != count))
+		wanted = charge_all(to, frames, count);
 	grant = limits_take(limits, now, wanted);
 	granted = limits_granted(&grant);
 	if (granted.bytes < wanted.bytes || granted.packets < wanted.packets)

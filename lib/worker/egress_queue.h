@@ -20,9 +20,8 @@
 
 #include "worker/worker.h"
 
-/* Frames for a port that has limits, or may have frames waiting. `now`: limiter_now(). */
-void egress_limit(struct worker *worker, const struct snapshot_port *to, struct frame **frames,
-		  uint16_t count, uint64_t now);
+/* A burst for a port that has limits, or may have frames waiting. Uses the array up. */
+void egress_limit(struct worker *worker, const struct snapshot_port *to, struct stage *stage);
 
 /*
  * Sends what waits for its tokens, of all ports. Lowers worker->wait to when the next may go, or

@@ -84,17 +84,33 @@ uint16_t ingress_begin(struct worker *worker, struct port_queue *queue, bool pau
 {
 	struct burst *burst = worker->burst;
 
-	visit->now = limiter_now();
+	struct charge wanted;
+
 	visit->pauses = pauses;
 	visit->begins = queue->held_since == 0;
 	if (!pauses)
 		return BURST_MAX;
-	visit->wanted = tokens_wanted(&queue->typical);
-	visit->grant = limits_take(&queue->port->ingress, visit->now, visit->wanted);
+	wanted = tokens_wanted(&queue->typical);
+	visit->grant = limits_take(&queue->port->ingress, worker_now(worker), wanted);
 	burst->held = false;
 	burst->budget = limits_granted(&visit->grant);
+	visit->ample =
+		burst->budget.bytes >= wanted.bytes && burst->budget.packets >= wanted.packets;
 	/* A budget is nothing at all where it is nothing of one of them. */
-	return frames_within(&queue->typical, burst->budget);
+	return visit->ample ? BURST_MAX : frames_within(&queue->typical, burst->budget);
+}
+
+/*
+ * What a burst that had a budget is charged: where nothing asks for segmentation, and the port has
+ * dropped none itself, just what it took off the budget.
+ */
+static struct charge charge_taken(const struct burst *burst, uint16_t count, struct charge granted)
+{
+	const struct charge *left = &burst->budget;
+
+	if (burst->offloads || granted.packets - left->packets != count || left->bytes == 0)
+		return charge_all(burst, count);
+	return (struct charge){ granted.bytes - left->bytes, count };
 }
 
 /* Takes no more than the limits granted. */
@@ -102,32 +118,29 @@ static void end_paused(struct worker *worker, struct port_queue *queue,
 		       const struct ingress_visit *visit, uint16_t count)
 {
 	struct burst *burst = worker->burst;
-	const struct charge used = charge_all(burst, count);
-	const struct charge granted = limits_granted(&visit->grant);
-	const bool all_granted = granted.bytes >= visit->wanted.bytes &&
-				 granted.packets >= visit->wanted.packets;
+	const struct charge used = charge_taken(burst, count, limits_granted(&visit->grant));
 
 	burst->budget = (struct charge){ BURST_UNLIMITED, BURST_UNLIMITED };
 	limits_settle(&queue->port->ingress, &visit->grant, used);
 	if (count > 0)
-		queue->typical = (struct charge){ used.bytes / count, used.packets / count };
+		queue->typical = (struct charge){ (uint32_t)used.bytes / count,
+						  (uint32_t)used.packets / count };
 	/* Frames that are longer than was expected wait for the next visit, not for the limits. */
-	account_held(worker, queue, burst->held && !all_granted, visit->begins || count > 0,
-		     visit->now);
+	account_held(worker, queue, burst->held && !visit->ample, visit->begins || count > 0,
+		     worker_now(worker));
 }
 
 /* Takes all frames, and drops those that the limits do not grant. */
-static void end_dropping(struct worker *worker, struct port_queue *queue,
-			 const struct ingress_visit *visit, uint16_t count)
+static void end_dropping(struct worker *worker, struct port_queue *queue, uint16_t count)
 {
 	struct limits *limits = &queue->port->ingress;
 	struct limits_grant grant;
 	struct charge used;
 
-	account_held(worker, queue, false, false, visit->now);
+	account_held(worker, queue, false, false, worker_now(worker));
 	if (count == 0)
 		return;
-	grant = limits_take(limits, visit->now, charge_all(worker->burst, count));
+	grant = limits_take(limits, worker_now(worker), charge_all(worker->burst, count));
 	used = drop_excess(worker->burst, count, limits_granted(&grant),
 			   &queue->counters[worker->index].rx);
 	limits_settle(limits, &grant, used);
@@ -139,5 +152,5 @@ void ingress_end(struct worker *worker, struct port_queue *queue,
 	if (visit->pauses)
 		end_paused(worker, queue, visit, count);
 	else
-		end_dropping(worker, queue, visit, count);
+		end_dropping(worker, queue, count);
 }

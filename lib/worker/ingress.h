@@ -16,10 +16,9 @@
 
 /* One visit's account. */
 struct ingress_visit {
-	uint64_t now; /* limiter_now() */
-	bool pauses;  /* the excess waits */
-	bool begins;  /* nothing was held back before */
-	struct charge wanted;
+	bool pauses; /* the excess waits */
+	bool begins; /* nothing was held back before */
+	bool ample;  /* the limits gave all that was wanted */
 	struct limits_grant grant;
 };
 

@@ -119,31 +119,29 @@ void watch_forwarded(struct worker *worker, const struct snapshot_port *from)
 {
 	const struct snapshot_port *to = from->taps->mirror_in;
 	struct burst *burst = worker->burst;
-	struct frame *frames[BURST_MAX];
-	uint16_t count = 0;
+	struct stage stage = { .count = 0 };
 
 	worker->traced = NULL;
 	if (to == NULL)
 		return;
 	for (uint16_t i = 0; i < burst->count; i++)
 		if (is_whole(&burst->frames[i]))
-			frames[count++] = &burst->frames[i];
-	egress_mirror(worker, to, frames, count);
+			stage.frames[stage.count++] = &burst->frames[i];
+	egress_mirror(worker, to, &stage);
 }
 
 void watch_offered(struct worker *worker, const struct snapshot_port *to,
 		   struct frame *const *frames, uint16_t count)
 {
 	const struct snapshot_port *mirror = to->taps->mirror_out;
-	struct frame *copies[BURST_MAX];
-	uint16_t kept = 0;
+	struct stage stage = { .count = 0 };
 
 	if (mirror == NULL)
 		return;
 	for (uint16_t i = 0; i < count; i++)
 		if (frames[i]->port != mirror->port->number)
-			copies[kept++] = frames[i];
-	egress_mirror(worker, mirror, copies, kept);
+			stage.frames[stage.count++] = frames[i];
+	egress_mirror(worker, mirror, &stage);
 }
 
 /* ---- frames to the port ---- */

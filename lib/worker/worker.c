@@ -234,6 +234,7 @@ uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 		.likely = likely_destination(worker, snapshot, queue->port->number),
 	};
 
+	worker->now = 0;
 	if (next != NULL && next->ops->expect != NULL)
 		outlook.next = next;
 	expect(&outlook, 0);
@@ -378,6 +379,7 @@ uint16_t worker_iterate(struct worker *worker)
 	uint64_t start;
 
 	worker->wait = UINT64_MAX;
+	worker->now = 0;
 	if (unlikely(injector_has_frames(&worker->injector)))
 		frames = send_injected(worker, snapshot);
 	if (unlikely(worker->waiting_count > 0))

@@ -88,6 +88,7 @@ struct worker {
 
 	/* The worker's own. */
 	uint16_t *likely; /* by port: where its frames went last */
+	uint64_t now;     /* limiter_now() of this visit; 0: nobody has asked yet */
 	uint64_t wait;    /* ns until frames that a limit holds back may go on */
 	uint16_t waiting_count;
 	struct worker_waiting *waiting; /* for which frames wait: worker/egress_queue.h */
@@ -135,6 +136,14 @@ uint16_t worker_iterate(struct worker *worker);
  */
 uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 		      struct port_queue *queue, struct port_queue *next);
+
+/* The time for limits, asked for once a visit, however many ports have some. */
+static inline uint64_t worker_now(struct worker *worker)
+{
+	if (worker->now == 0)
+		worker->now = limiter_now();
+	return worker->now;
+}
 
 /* Tells those in worker->notices, behind one fence. For egress. */
 void worker_notify(struct worker *worker);

@@ -6,7 +6,8 @@
  *
  *     valgrind --tool=callgrind --toggle-collect=worker_visit inprocess --frames 32000 --size 64
  *
- * With --guard LEVEL guards of the guests look at each frame.
+ * With --guard LEVEL guards of the guests look at each frame, with --limits their ports have all
+ * four limits, which nothing exceeds.
  *
  * With --idle N the worker's loop does the visits, and N more guests say nothing. With --vlan both
  * guests are in one VLAN: by access ports, or the second by a trunk, where each frame gets a tag.
@@ -48,6 +49,7 @@ struct options {
 	bool packed;
 	bool offloads; /* both guests have negotiated them all */
 	bool partial;  /* each frame has a partial checksum */
+	bool limits;   /* each port has all that there are, and its excess queues */
 	enum guard_level guard;
 	const char *vlan; /* the second guest's kind of port; NULL: no VLANs */
 };
@@ -280,6 +282,19 @@ static void write_frame(uint8_t *at, unsigned int from, const struct options *op
 	at[46] = 5 << 4;
 }
 
+/* More than will ever be used of them. */
+static void limit_port(struct port *port)
+{
+	static const struct limit_settings bandwidth = { .rate = LIMIT_BANDWIDTH_MAX };
+	static const struct limit_settings packets = { .rate = LIMIT_PACKETS_MAX };
+	struct port_settings settings = port->settings;
+
+	settings.ingress.bandwidth = settings.egress.bandwidth = bandwidth;
+	settings.ingress.packets = settings.egress.packets = packets;
+	settings.ingress.excess = settings.egress.excess = EXCESS_WAIT;
+	port_set(port, &settings);
+}
+
 /* It lets pass what write_frame makes. */
 static void guard_port(struct port *port, unsigned int number, enum guard_level level)
 {
@@ -312,6 +327,8 @@ static void guest_init(struct guest *guest, uint16_t number, const struct option
 		fail("out of memory");
 	guest->port->queues[0].driver = guest;
 	guard_port(guest->port, number, options->guard);
+	if (options->limits)
+		limit_port(guest->port);
 	port_set_tx(guest->port, queues, 1, features_accepts(features_of(options)));
 }
 
@@ -425,6 +442,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "no-offloads", no_argument, NULL, 'n' },
 		{ "partial", no_argument, NULL, 'c' },
 		{ "guard", required_argument, NULL, 'g' },
+		{ "limits", no_argument, NULL, 'l' },
 		{ "vlan", required_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -445,11 +463,14 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->partial = true;
 		else if (option == 'g')
 			options->guard = guard_named(optarg);
+		else if (option == 'l')
+			options->limits = true;
 		else if (option == 'v')
 			options->vlan = optarg;
 		else
 			fail("usage: inprocess [--frames N] [--size BYTES] [--idle N] [--packed] "
-			     "[--no-offloads | --partial] [--guard LEVEL] [--vlan access|trunk]");
+			     "[--no-offloads | --partial] [--guard LEVEL] [--limits] "
+			     "[--vlan access|trunk]");
 	}
 	if (options->size < 60 || options->size > FRAME_LENGTH_MAX || options->frames < BURST)
 		fail("--frames is at least 32, --size 60 to 65557");
