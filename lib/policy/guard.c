@@ -5,6 +5,9 @@
  * Everything is read behind a comparison with the end of the head. Lengths that headers claim are
  * followed only where a receiver would follow them, too; where the two could disagree about what is
  * in a frame it is refused.
+ *
+ * Egress writes a partial checksum into the frame, wherever its sender wants it. `filled` is where,
+ * counted as the lengths beside it: it must be none of the bytes that were looked at.
  */
 #include "policy/guard.h"
 
@@ -17,9 +20,11 @@
 
 /* Below it the type of an Ethernet frame is a length (IEEE 802.3, 3.2.6). */
 #define ETHERTYPE_MIN 0x0600
+#define SNAP_LENGTH 8
 
 #define IPV6_HEADER 40
 #define ARP_LENGTH 28 /* of Ethernet and IPv4 */
+#define ICMPV6_CHECKSUM 2 /* offset of the field, behind type and code */
 
 enum { ARP_REQUEST = 1, RARP_REQUEST = 3 };
 
@@ -233,14 +238,15 @@ static bool knows_ipv6(const struct guard *guard, guard_number address)
 
 /* ---- ARP and RARP ---- */
 
-static bool admits_arp(const struct guard *guard, const uint8_t *arp, uint32_t length, bool reverse)
+static bool admits_arp(const struct guard *guard, const uint8_t *arp, uint32_t length,
+		       uint32_t filled, bool reverse)
 {
 	/* Ethernet type and IPv4; addresses of 6 and 4 bytes (RFC 826). */
 	static const uint8_t kind[] = { 0, 1, 8, 0, 6, 4 };
 	uint16_t operation;
 	uint32_t sender;
 
-	if (length < ARP_LENGTH || memcmp(arp, kind, sizeof(kind)) != 0)
+	if (length < ARP_LENGTH || filled < ARP_LENGTH || memcmp(arp, kind, sizeof(kind)) != 0)
 		return false;
 	operation = read16(arp + 6);
 	/* An answer to RARP says what another's IP address is. */
@@ -268,7 +274,8 @@ static uint32_t packet_length(uint32_t length, uint32_t claimed, bool claims)
 	return claims && claimed < length ? claimed : length;
 }
 
-static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t length)
+static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t length,
+			uint32_t filled)
 {
 	bool may_lack_address = false;
 	uint32_t header, source;
@@ -276,7 +283,7 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 	if (length < GUARD_IPV4_HEADER || ip[0] >> 4 != 4)
 		return false;
 	header = (ip[0] & 0x0f) * 4u;
-	if (header < GUARD_IPV4_HEADER || header > length)
+	if (header < GUARD_IPV4_HEADER || header > length || filled < header)
 		return false;
 	/* Not a later fragment, which has no ports. */
 	if (ip[9] == IPPROTO_UDP && (read16(ip + 6) & 0x1fff) == 0) {
@@ -284,7 +291,8 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 
 		length = packet_length(length, read16(ip + 2), read16(ip + 2) != 0);
 		/* By the port that clients listen on: few look at the other. */
-		if (header + GUARD_UDP_HEADER > length || read16(udp + 2) == DHCP4_CLIENT)
+		if (header + GUARD_UDP_HEADER > length || filled < header + GUARD_PORTS ||
+		    read16(udp + 2) == DHCP4_CLIENT)
 			return false;
 		may_lack_address = read16(udp) == DHCP4_CLIENT && read16(udp + 2) == DHCP4_SERVER;
 	}
@@ -298,6 +306,7 @@ static bool admits_ipv4(const struct guard *guard, const uint8_t *ip, uint32_t l
 struct packet {
 	const uint8_t *ip;
 	uint32_t length;  /* of what is in the head */
+	uint32_t filled;  /* where a checksum will be */
 	uint32_t offset;  /* of what is behind the extension headers */
 	uint8_t protocol; /* of that; IPPROTO_FRAGMENT: no headers follow, it is not the first */
 	bool fragment;	  /* it has a fragment header */
@@ -326,6 +335,16 @@ static uint32_t least_of(uint8_t protocol)
 	if (protocol == IPPROTO_TCP)
 		return 20;
 	return protocol == IPPROTO_UDP || protocol == IPPROTO_ICMPV6 ? 8 : 0;
+}
+
+/* How much is looked at of what is behind the extension headers, but for neighbour discovery. */
+static uint32_t seen_of(uint8_t protocol)
+{
+	if (protocol == IPPROTO_FRAGMENT)
+		return 8;
+	if (protocol == IPPROTO_UDP)
+		return GUARD_PORTS;
+	return protocol == IPPROTO_ICMPV6 ? ICMPV6_CHECKSUM : 0;
 }
 
 /* Goes along the headers. Returns whether all are there. */
@@ -405,6 +424,8 @@ static bool admits_discovery(const struct guard *guard, const struct packet *pac
 	/* Without a length some receivers take what is there: then it has no room for any. */
 	if (packet->fragment || end > packet->length || options > end)
 		return false;
+	if (packet->filled < end && packet->filled != packet->offset + ICMPV6_CHECKSUM)
+		return false;
 	return admits_options(guard, packet->ip, options, end) &&
 	       admits_claims(guard, packet, type);
 }
@@ -426,9 +447,10 @@ static bool may_lack_address(const struct packet *packet)
 	}
 }
 
-static bool admits_ipv6(const struct guard *guard, const uint8_t *ip, uint32_t length)
+static bool admits_ipv6(const struct guard *guard, const uint8_t *ip, uint32_t length,
+			uint32_t filled)
 {
-	struct packet packet = { .ip = ip };
+	struct packet packet = { .ip = ip, .filled = filled };
 	const uint8_t *transport;
 	guard_number source;
 
@@ -436,7 +458,7 @@ static bool admits_ipv6(const struct guard *guard, const uint8_t *ip, uint32_t l
 		return false;
 	packet.length =
 		packet_length(length, IPV6_HEADER + (uint32_t)read16(ip + 4), read16(ip + 4) != 0);
-	if (!walk_headers(&packet))
+	if (!walk_headers(&packet) || filled < packet.offset + seen_of(packet.protocol))
 		return false;
 	transport = ip + packet.offset;
 	if (packet.protocol == IPPROTO_ICMPV6 && transport[0] >= ND_ROUTER_SOLICIT &&
@@ -476,9 +498,10 @@ static bool find_payload(const struct frame *frame, uint16_t *type, uint32_t *of
 		*type = read16(head + *offset + 2);
 		*offset += 4;
 	}
-	if (*type < ETHERTYPE_MIN && *offset + 8 <= frame->head_length && is_snap(head + *offset)) {
+	if (*type < ETHERTYPE_MIN && *offset + SNAP_LENGTH <= frame->head_length &&
+	    is_snap(head + *offset)) {
 		*type = read16(head + *offset + 6);
-		*offset += 8;
+		*offset += SNAP_LENGTH;
 	}
 	return !is_tag(*type);
 }
@@ -487,24 +510,28 @@ static bool admits_payload(const struct guard *guard, const struct frame *frame)
 {
 	uint16_t type = read16(frame->head + 12);
 	uint32_t offset = ETHERNET_HEADER;
+	uint32_t filled = guard_filled_at(frame);
 	const uint8_t *payload;
 	uint32_t length;
 
-	if (frame->head_length < ETHERNET_HEADER || !find_payload(frame, &type, &offset))
+	if (frame->head_length < ETHERNET_HEADER || !find_payload(frame, &type, &offset) ||
+	    filled < offset)
 		return false;
 	payload = frame->head + offset;
 	length = frame->head_length - offset;
+	filled -= offset;
 	switch (type) {
 	case ETHERTYPE_IPV4:
-		return guard->level < GUARD_IP || admits_ipv4(guard, payload, length);
+		return guard->level < GUARD_IP || admits_ipv4(guard, payload, length, filled);
 	case ETHERTYPE_IPV6:
-		return admits_ipv6(guard, payload, length);
+		return admits_ipv6(guard, payload, length, filled);
 	case ETHERTYPE_ARP:
-		return admits_arp(guard, payload, length, false);
+		return admits_arp(guard, payload, length, filled, false);
 	case ETHERTYPE_RARP:
-		return admits_arp(guard, payload, length, true);
+		return admits_arp(guard, payload, length, filled, true);
 	default:
-		return guard->level < GUARD_IP;
+		/* A length may have had SNAP behind it. */
+		return guard->level < GUARD_IP && (type >= ETHERTYPE_MIN || filled >= SNAP_LENGTH);
 	}
 }
 

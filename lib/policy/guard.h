@@ -13,6 +13,8 @@
  * tag, IPv6 headers beyond the frame's head (RFC 7113), a first fragment without them (RFC 7112),
  * neighbour discovery in fragments (RFC 6980) or beyond the head. Up to two tags and a SNAP header
  * (IEEE 802, 9.2) are looked through.
+ * So is one with a partial checksum whose place is among the bytes that were looked at: for
+ * receivers that take no partial ones it would be written over them.
  *
  * The link-local addresses that stations make of the given MAC addresses (RFC 4291, appendix A)
  * count as given.
@@ -38,6 +40,7 @@
 #define GUARD_IPV4_HEADER 20 /* without options (RFC 791) */
 #define GUARD_UDP 17 /* the protocol (RFC 768) */
 #define GUARD_UDP_HEADER 8
+#define GUARD_PORTS 4 /* bytes that UDP and TCP begin with */
 #define GUARD_DHCP4_CLIENT 68 /* the UDP port (RFC 2131, 4.1) */
 
 enum guard_level { GUARD_OFF, GUARD_MAC, GUARD_ARP, GUARD_IP };
@@ -108,6 +111,14 @@ static inline uint64_t guard_mac(const uint8_t *two_before)
 	return le64toh(bytes) >> 16;
 }
 
+/* Where a partial checksum will be filled in; nowhere is behind all frames. */
+static inline uint32_t guard_filled_at(const struct frame *frame)
+{
+	if (!(frame->needs & NEEDS_CHECKSUM))
+		return UINT32_MAX;
+	return (uint32_t)frame->vnet.csum_start + frame->vnet.csum_offset;
+}
+
 /* guard_is_usual of a frame that starts, up to the length of the header, as one that is. */
 static inline bool guard_is_usual_source(const struct guard *guard, const struct frame *frame)
 {
@@ -117,7 +128,8 @@ static inline bool guard_is_usual_source(const struct guard *guard, const struct
 
 	memcpy(&source, ip + 12, sizeof(source));
 	if (frame->head_length < ETHERNET_HEADER + GUARD_IPV4_HEADER + GUARD_UDP_HEADER ||
-	    (source & guard->ipv4_mask) != guard->ipv4_address || source == 0)
+	    (source & guard->ipv4_mask) != guard->ipv4_address || source == 0 ||
+	    guard_filled_at(frame) < ETHERNET_HEADER + GUARD_IPV4_HEADER + GUARD_PORTS)
 		return false;
 	if (ip[9] != GUARD_UDP)
 		return true;

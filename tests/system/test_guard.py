@@ -18,7 +18,7 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, LLC, SNAP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Raw
 
-from frontend import Guest, Msg
+from frontend import NEEDS_CSUM, PLAIN, F, Guest, Msg, Vnet
 from harness import (SWITCH_CPU, Daemon, RpcError, Workdir, assert_ledgers, drops, qemu_guests,
                      vhost_port, wait_until)
 from test_af_packet import HOSTS, Wire, packet_port, veths
@@ -372,6 +372,43 @@ def test_what_is_wrong_with_anybodys_frames_has_its_own_reason(ends):
         ends.send(bytes(ether(source) / IP(src=IP4) / TCP()))
     wait_until(lambda: dropped("bad_source") == before[0] + 3, 5, "they are dropped")
     assert dropped("guard") == before[1]
+
+
+# What a checksum would be written over: the frame, where its sum begins and ends up, and the level.
+FILLED = {
+    "ARP sender": (ether(to=BROADCAST) / arp(op=2), 14, 30, "arp"),
+    "type behind a tag": (ether(to=BROADCAST) / Dot1Q(vlan=5, type=0x88b5) / arp(psrc=OTHER4), 14, 16, "arp"),
+    "target of NA": (ether() / na(), 54, 76, "arp"),
+    "IP source": (ether() / IP(src=IP4) / UDP(dport=9) / Raw(WIRE), 14, 28, "ip"),
+    # It looks like that of a DHCP packet, which is filled in for everybody.
+    "IP source, as in DHCP": (ether() / IP(src=IP4, ttl=0, proto=67, chksum=0x43) / Raw(WIRE), 22, 28, "ip"),
+    "port of UDP": (ether() / IP(src=IP4) / UDP(dport=9) / Raw(WIRE), 34, 36, "ip"),
+    "UDP": (ether() / IP(src=IP4) / UDP(dport=9) / Raw(WIRE), 34, 40, PASSES),
+    "TCP": (ether() / IPv6(src=IP6) / TCP() / Raw(WIRE), 54, 70, PASSES),
+}
+
+
+def test_what_is_yet_to_be_written(workdir):
+    """A partial checksum is filled in for who takes none, wherever its sender says. What a guest knows
+    of the sum lets it choose what will stand there; so it must be none of what the guard has seen."""
+    ports = [vhost_port(workdir, "a", mac=OWN, allowed=ALLOWED), vhost_port(workdir, "b")]
+    with Daemon(workdir, ports) as daemon, \
+            Guest(str(workdir / "a.sock"), 1).up() as a, \
+            Guest(str(workdir / "b.sock"), 2, features=PLAIN | F.MRG_RXBUF).up() as b:
+        for name in "ab":
+            daemon.wait_port(name, "up")
+        ends = Ends(daemon, a.send, lambda: b.receive().data, lambda: b.drain() == [])
+        for level in LEVELS:
+            ends.change(guard=level)
+            for name, (packet, start, field, refused_by) in FILLED.items():
+                before = refused(ends)
+                a.send(bytes(packet), Vnet(NEEDS_CSUM, 0, 0, 0, start, field - start))
+                if refused_by is PASSES or LEVELS.index(level) < LEVELS.index(refused_by):
+                    assert ends.receive()[:12] == bytes(packet)[:12], name
+                else:
+                    wait_until(lambda: refused(ends) == before + 1, 5, f"{name} is refused")
+            assert ends.is_silent(), level
+        assert_ledgers(daemon)
 
 
 def test_what_a_vmm_announces(workdir):

@@ -922,6 +922,79 @@ static void snap(void **state)
 	EXPECT(insert(arp(2, OTHER, IP4_OWN), "\0\x40\x42\x42\3\0\0\0", 8), GUARD_IP);
 }
 
+/* With a partial checksum whose field is at this offset: of these bytes none may have counted. */
+static struct frame filled_at(struct frame frame, uint32_t field)
+{
+	frame.needs = NEEDS_CHECKSUM;
+	frame.vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	frame.vnet.csum_start = ETHERNET_HEADER;
+	frame.vnet.csum_offset = (uint16_t)(field - ETHERNET_HEADER);
+	return frame;
+}
+
+/* Whatever its field, a level refuses those before `end`, but for the one that is named. */
+static void fill_everywhere(const struct fixture *fixture, struct frame frame, int level,
+			    uint32_t end, uint32_t exception)
+{
+	for (uint32_t field = ETHERNET_HEADER; field + 2 <= frame.head_length; field++) {
+		const bool expected = field >= end || field == exception;
+		const struct frame filled = filled_at(frame, field);
+
+		if (guard_admits(fixture->guards[level], &filled) != expected)
+			fail_msg("guard %s, a checksum at %u: expected to be %s",
+				 guard_level_names[level], field,
+				 expected ? "admitted" : "refused");
+	}
+}
+
+/* What egress is yet to write into a frame is not what the guard saw there. */
+static void checksums_to_be_filled(void **state)
+{
+	const struct fixture *fixture = *state;
+	const struct frame frame = arp(1, OWN, IP4_OWN), udp = udp4(IP4_OWN, 1, 2);
+	struct frame made;
+
+	fill_everywhere(fixture, udp, GUARD_MAC, 0, 0);
+	fill_everywhere(fixture, frame, GUARD_MAC, 0, 0);
+	fill_everywhere(fixture, frame, GUARD_ARP, 42, 0);
+	fill_everywhere(fixture, frame, GUARD_IP, 42, 0);
+	fill_everywhere(fixture, insert(frame, "\x81\0\0\5", 4), GUARD_ARP, 46, 0);
+	fill_everywhere(fixture, udp, GUARD_ARP, 14, 0);
+	fill_everywhere(fixture, udp, GUARD_IP, 38, 0);
+	fill_everywhere(fixture, insert(udp, "\x81\0\0\5", 4), GUARD_ARP, 18, 0);
+	fill_everywhere(fixture, insert(udp, "\x81\0\0\5", 4), GUARD_IP, 42, 0);
+	made = udp4(IP4_OWN, 1, 2);
+	made.head[23] = IPPROTO_TCP;
+	fill_everywhere(fixture, made, GUARD_IP, 34, 0);
+	made.head[14] = 0x46; /* an option */
+	fill_everywhere(fixture, made, GUARD_IP, 38, 0);
+
+	made = ip6(HOST, IPPROTO_UDP);
+	put_udp(&made, 1, 2);
+	made = end_ip6(made, 14);
+	fill_everywhere(fixture, made, GUARD_ARP, 58, 0);
+	fill_everywhere(fixture, made, GUARD_IP, 58, 0);
+	made = ip6(HOST, IPPROTO_FRAGMENT);
+	put_fragment(&made, IPPROTO_UDP, 8);
+	put_zeros(&made, 8);
+	fill_everywhere(fixture, end_ip6(made, 14), GUARD_IP, 62, 0);
+	made = ip6(HOST, IPPROTO_DSTOPTS);
+	put_extension(&made, IPPROTO_ICMPV6);
+	put8(&made, 128);
+	put_zeros(&made, 7);
+	fill_everywhere(fixture, end_ip6(made, 14), GUARD_IP, 64, 0);
+	made = discovery(HOST, 136, HOST, 2, OWN);
+	fill_everywhere(fixture, made, GUARD_ARP, made.head_length, 56);
+	fill_everywhere(fixture, made, GUARD_IP, made.head_length, 56);
+
+	/* Of another type, and of none. */
+	made = ethernet(OWN, 0x88b5);
+	put_zeros(&made, 20);
+	fill_everywhere(fixture, insert(made, "\x81\0\0\5", 4), GUARD_ARP, 18, 0);
+	made.head[12] = 0;
+	fill_everywhere(fixture, made, GUARD_ARP, 22, 0);
+}
+
 static void references(void **state)
 {
 	struct guard *guard;
@@ -1029,6 +1102,7 @@ int main(void)
 		cmocka_unit_test(ipv6_versions),
 		cmocka_unit_test(tags),
 		cmocka_unit_test(snap),
+		cmocka_unit_test(checksums_to_be_filled),
 		cmocka_unit_test(references),
 		cmocka_unit_test(many),
 		cmocka_unit_test(networks_that_overlap),
