@@ -142,6 +142,7 @@ void port_set(struct port *port, const struct port_settings *settings)
 	struct guard *before = port->settings.guard;
 	const uint64_t now = limiter_now();
 
+	port->vlans_set += !vlan_same(&port->settings.vlan, &settings->vlan);
 	port->settings = *settings;
 	guard_use(port->settings.guard);
 	guard_release(before);

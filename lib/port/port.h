@@ -342,6 +342,7 @@ struct port_queue {
 struct port_waiting {
 	struct frame_ring ring;
 	uint64_t held_since; /* they waited, counted up to then; ns */
+	uint32_t vlans_set;  /* as of the port when they came: now it may be in other VLANs */
 	bool listed;         /* the worker looks after them */
 } __attribute__((aligned(64)));
 
@@ -354,6 +355,7 @@ struct port {
 	char name[PORT_NAME_SIZE];
 	uint16_t number;                /* index in snapshots and the fdb */
 	uint64_t serial;                /* no other port has it, or ever had */
+	uint32_t vlans_set;             /* how often its VLANs have changed; control thread */
 	uint16_t queue_count;           /* pairs */
 	uint16_t worker_count;
 	void *driver;                   /* the type's own */

@@ -78,8 +78,10 @@ static void put_in_queue(struct worker *worker, const struct snapshot_port *to,
 		if (unlikely(worker->traced != NULL))
 			watch_queued(worker, to, frames[i]);
 	}
-	if (was_empty && put > 0)
+	if (was_empty && put > 0) {
+		waiting->vlans_set = to->vlans_set;
 		begin_waiting(worker, to->port, waiting, now);
+	}
 	counter_add(&counters->dropped[DROP_QUEUE_FULL], count - put);
 	show_queue(counters, ring);
 }
@@ -215,6 +217,8 @@ static void drain_port(struct worker *worker, const struct snapshot_port *to,
 		drop_all(worker, to, ring, DROP_DISABLED);
 	else if (__atomic_load_n(&to->port->tx_ready, __ATOMIC_ACQUIRE) == 0)
 		drop_all(worker, to, ring, DROP_NOT_CONNECTED);
+	else if (waiting->vlans_set != to->vlans_set)
+		drop_all(worker, to, ring, DROP_VLAN);
 	else
 		send_waiting(worker, to, ring, now);
 	worker->traced = traced;

@@ -74,6 +74,7 @@ static struct snapshot_port view_of(struct port *port, const struct vlan_members
 		.retry = settings->retry,
 		.tags = vlan_accepts(vlan),
 		.vlan = *vlan,
+		.vlans_set = port->vlans_set,
 		.enabled = settings->enabled,
 		.pauses = settings->ingress.excess == EXCESS_WAIT,
 		.is_limited = limited || port->waiting != NULL,

@@ -33,6 +33,7 @@ struct snapshot_port {
 	uint32_t retry;       /* us */
 	uint16_t tags;        /* vlan_accepts of its membership */
 	struct vlan_membership vlan;
+	uint32_t vlans_set;   /* of the port */
 	bool enabled;
 	bool is_limited;      /* it has limits on the way out, or frames may wait for it */
 	bool queues;          /* what is over these limits waits */

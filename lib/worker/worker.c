@@ -380,10 +380,11 @@ uint16_t worker_iterate(struct worker *worker)
 
 	worker->wait = UINT64_MAX;
 	worker->now = 0;
-	if (unlikely(injector_has_frames(&worker->injector)))
-		frames = send_injected(worker, snapshot);
+	/* First, as what waits for ports that are gone, or in other VLANs now, goes by that. */
 	if (unlikely(worker->waiting_count > 0))
-		frames = (uint16_t)(frames | egress_drain(worker, snapshot));
+		frames = egress_drain(worker, snapshot);
+	if (unlikely(injector_has_frames(&worker->injector)))
+		frames = (uint16_t)(frames | send_injected(worker, snapshot));
 	frames = (uint16_t)(frames | visit_active(worker, snapshot, mine));
 	if (mine->active < mine->queue_count)
 		frames = (uint16_t)(frames | visit_idle(worker, snapshot, mine));

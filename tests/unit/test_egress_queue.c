@@ -440,6 +440,33 @@ static void who_is_gone_gets_nothing(void **state)
 }
 
 /* If the limit goes, or the queue, or both: all that waits goes at once, and later ones behind. */
+/* What waits for a port is of VLANs that it was in; whoever comes to others must not get it. */
+static void who_is_in_another_vlan_gets_nothing(void **state)
+{
+	struct rig *rig = limited_rig(8 * MBIT, 1000, EXCESS_WAIT);
+	struct port_settings settings = settings_of(8 * MBIT, 1000, EXCESS_WAIT);
+
+	(void)state;
+	for (uint16_t vlan = 10; vlan <= 11; vlan++) {
+		memory_forget(rig->ports[0], 0);
+		send(rig, 0, 1000, 5);
+		assert_int_equal(counters_of(rig, 0).queued, 4);
+		now += MS;
+		/* The same ones as before keep what waits. */
+		set(rig, &settings);
+		iterate(rig);
+		expect_marks(rig, 0, 2);
+		settings.vlan = (struct vlan_settings){ .mode = VLAN_ACCESS, .native = vlan };
+		set(rig, &settings);
+		now += 10 * MS;
+		iterate(rig);
+		assert_int_equal(counters_of(rig, 0).queued, 0);
+		assert_int_equal(counters_of(rig, 0).dropped[DROP_VLAN], 3 * (vlan - 9));
+		expect_marks(rig, 0, 2);
+	}
+	rig_free(rig);
+}
+
 static void a_queue_that_is_taken_away(void **state)
 {
 	static const struct {
@@ -599,6 +626,7 @@ int main(void)
 		cmocka_unit_test(nobody_waits_for_ever),
 		cmocka_unit_test(a_queue_keeps_up),
 		cmocka_unit_test(who_is_gone_gets_nothing),
+		cmocka_unit_test(who_is_in_another_vlan_gets_nothing),
 		cmocka_unit_test(a_queue_that_is_taken_away),
 		cmocka_unit_test(large_frames_wait_whole),
 		cmocka_unit_test(workers_share_the_tokens),
