@@ -3,7 +3,7 @@
  * The fuzzer of guards: frames as a guest may send them, honest, forged or damaged, with nothing
  * behind their heads that may be read. Of what is honest or forged in one way alone the answer is
  * known. Whatever it is, a level refuses what the one before it does, and what a guard without IP
- * addresses refuses, too.
+ * addresses refuses, too. What passes with a partial checksum passes whatever that is filled with.
  */
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -265,6 +265,31 @@ static struct frame *frame_of(const struct draft *draft)
 	return frame;
 }
 
+/* Some place of the frame is that of a partial checksum. */
+static void fill(struct entropy *entropy, struct frame *frame)
+{
+	const uint32_t places = frame->length - ETHERNET_HEADER - 1u;
+	const uint32_t place = entropy_below(entropy, places < 64 ? places : 64);
+	bool admitted[GUARD_IP + 1];
+
+	frame->vnet.csum_start = ETHERNET_HEADER;
+	frame->vnet.csum_offset = (uint16_t)place;
+	for (int level = GUARD_MAC; level <= GUARD_IP; level++) {
+		frame->needs = 0;
+		admitted[level] = guard_admits(guards[level], frame);
+		frame->needs = NEEDS_CHECKSUM;
+		CHECK(admitted[level] || !guard_admits(guards[level], frame));
+		admitted[level] = guard_admits(guards[level], frame);
+	}
+	frame->needs = 0;
+	for (int i = 0; i < 4; i++) {
+		packet_put16(frame->head + ETHERNET_HEADER + place,
+			     i == 0 ? 0x0806 : entropy_below(entropy, 65536));
+		for (int level = GUARD_MAC; level <= GUARD_IP; level++)
+			CHECK(!admitted[level] || guard_admits(guards[level], frame));
+	}
+}
+
 static void run_frame(struct entropy *entropy)
 {
 	struct draft draft = { .entropy = entropy, .known = true };
@@ -291,6 +316,8 @@ static void run_frame(struct entropy *entropy)
 			CHECK(admitted ==
 			      (draft.refused_by == GUARD_OFF || level < draft.refused_by));
 	}
+	if (frame->length >= ETHERNET_HEADER + 2)
+		fill(entropy, frame);
 	free(frame);
 }
 
