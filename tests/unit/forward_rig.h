@@ -125,6 +125,19 @@ static inline uint64_t dropped(const struct fixture *fixture)
 	return sum;
 }
 
+/* The sum that a stage has of its frames. */
+static inline void check_charge(const struct stage *stage)
+{
+	uint64_t bytes = 0, packets = 0;
+
+	for (uint16_t i = 0; i < stage->count; i++) {
+		bytes += stage->frames[i]->length;
+		packets += stage->frames[i]->segments;
+	}
+	assert_int_equal(stage->charge.bytes, bytes);
+	assert_int_equal(stage->charge.packets, packets);
+}
+
 /* Forwards the burst and checks what must be true of any. */
 static inline void forward(struct fixture *fixture, uint16_t from)
 {
@@ -143,6 +156,7 @@ static inline void forward(struct fixture *fixture, uint16_t from)
 		assert_true(fixture->stages[fixture->staged[i]].count > 0);
 		assert_int_not_equal(fixture->staged[i], from);
 		assert_int_not_equal(fixture->staged[i], 5);
+		check_charge(&fixture->stages[fixture->staged[i]]);
 		for (uint16_t j = 0; j < i; j++)
 			assert_int_not_equal(fixture->staged[i], fixture->staged[j]);
 	}

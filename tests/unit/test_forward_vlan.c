@@ -227,6 +227,148 @@ static void needs_are_each_frames_own(void **state)
 	check_stages(fixture, "33003000");
 }
 
+/* ---- neighbours in a burst ---- */
+
+/* IPv4 from 10.0.0.`last`, with one thing or another that a guard or a VLAN asks about. */
+static struct frame *add_odd(struct fixture *fixture, unsigned int kind)
+{
+	struct frame *frame = add(fixture, host(9), host(1));
+	uint8_t *ip = frame->head + 14;
+
+	memcpy(ip - 2, "\x08\x00\x45\0\0\x2e\0\0\0\0\x40\x06\0\0\x0a\0\0\x01", 18);
+	switch (kind) {
+	case 1:
+		ip[15] = 2; /* another's address */
+		break;
+	case 2:
+		memset(ip + 12, 0, 4);
+		break;
+	case 3:
+		ip[9] = 17;
+		packet_put16(ip + 22, 68);
+		break;
+	case 4:
+		ip[9] = 17;
+		packet_put16(ip + 2, 27);
+		break;
+	case 5:
+		ip[0] = 0x46;
+		break;
+	case 6:
+		packet_put16(ip - 2, ETHERTYPE_ARP);
+		break;
+	case 7:
+		memmove(ip + 4, ip, 30);
+		memcpy(ip - 2, "\x81\0\0\0\x08", 5); /* a priority tag */
+		break;
+	case 8:
+		memcpy(ip - 2, "\x81\0\0\0\x81\0\0\x0a", 8);
+		break;
+	case 9:
+		memcpy(ip - 2, "\x81\0\0\x0a\x08", 5);
+		break;
+	case 10:
+		frame->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		frame->vnet.csum_start = 12;
+		frame->vnet.csum_offset = 30;
+		frame->needs = NEEDS_CHECKSUM;
+		break;
+	case 11:
+		frame->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		frame->vnet.csum_start = 34;
+		frame->vnet.csum_offset = 2;
+		frame->needs = NEEDS_CHECKSUM;
+		break;
+	case 12:
+		frame->length = frame->head_length = 34;
+		break;
+	case 13:
+		frame->length = frame->head_length = 13;
+		break;
+	case 14:
+		frame_drop(frame, DROP_MALFORMED);
+		break;
+	case 15:
+		ip[1] = 0x10; /* a class of service */
+		break;
+	case 16:
+		packet_mac(frame->head + 6, host(4));
+		break;
+	case 17:
+		ip[9] = 17;
+		break;
+	case 18:
+		ip[0] = 0x46;
+		ip[9] = 17;
+		packet_put16(ip + 26, 68); /* behind an option */
+		break;
+	}
+	return frame;
+}
+
+/*
+ * However alike the frames of a burst are, each is judged as it would be alone. A guard of each
+ * level, and of none, on a port of each kind.
+ */
+static void nobody_vouches_for_another(void **state)
+{
+	static const uint16_t ports[] = { PLAIN, A10, NATIVE, ALL };
+	struct guard_addresses addresses = {
+		.mac_count = 1, .macs = { { 0x52, 0x54, 0, 0, 0, 1 } },
+		.ip_count = 1, .ips = { { .length = 32, .address = { 10, 0, 0, 1 } } }
+	};
+	enum { KINDS = 19, KEPT = 5 };
+	struct fixture *fixture = *state;
+	uint16_t expected[KINDS][KEPT];
+	uint64_t dice = 1, refused = 0;
+
+	arrange_vlans(fixture);
+	for (int turn = 0; turn < 16 * 50; turn++) {
+		const uint16_t port = ports[turn % 4];
+		const enum guard_level level = turn / 4 % 4;
+		unsigned int kinds[BURST_MAX];
+		struct guard *guard = NULL;
+
+		if (level != GUARD_OFF)
+			guard = guard_new(level, &addresses);
+		fixture->facts[port].guard = guard;
+		for (unsigned int i = 0; i < KINDS + BURST_MAX; i++) {
+			const bool alone = i < KINDS;
+
+			if (!alone) {
+				dice = dice * 6364136223846793005 + 1442695040888963407;
+				/* Mostly the usual ones. */
+				kinds[i - KINDS] = dice >> 60 < 8 ? 0 : dice >> 33 & 31;
+				if (kinds[i - KINDS] >= KINDS)
+					kinds[i - KINDS] = 0;
+			}
+			add_odd(fixture, alone ? i : kinds[i - KINDS]);
+			if (!alone && i < KINDS + BURST_MAX - 1)
+				continue;
+			forward(fixture, port);
+			for (uint16_t n = 0; n < fixture->burst->count; n++) {
+				const struct frame *frame = &fixture->burst->frames[n];
+				const uint16_t kept[KEPT] = {
+					frame->verdict, frame->drop, frame->vlan, frame->needs,
+					frame->port
+				};
+				const size_t size =
+					frame->verdict == VERDICT_DROP ? 4 : sizeof(kept);
+
+				if (alone)
+					memcpy(expected[i], kept, sizeof(kept));
+				else
+					assert_memory_equal(kept, expected[kinds[n]], size);
+				refused += frame->verdict == VERDICT_DROP;
+			}
+			next_burst(fixture);
+		}
+		fixture->facts[port].guard = NULL;
+		guard_release(guard);
+	}
+	assert_in_range(refused, 1000, 16 * 50 * (KINDS + BURST_MAX) * 3 / 4);
+}
+
 static void isolated(void **state)
 {
 	struct fixture *fixture = *state;
@@ -459,6 +601,7 @@ int main(void)
 		TEST(wrong_tags_are_drops),
 		TEST(vlans_alternate),
 		TEST(needs_are_each_frames_own),
+		TEST(nobody_vouches_for_another),
 		TEST(isolated),
 		TEST(flood_switches),
 		TEST(learning_off),
