@@ -208,30 +208,46 @@ static void add_headers(struct evhttp_request *request, const struct http_answer
 		evhttp_add_header(headers, "Allow", "GET, HEAD");
 }
 
-static void send_answer(struct evhttp_request *request, struct http_answer *answer)
+/* Takes over the answer's own body. */
+static void add_body(struct evhttp_request *request, const struct http_answer *answer,
+		     const char *body)
 {
 	struct evbuffer *buffer = evhttp_request_get_output_buffer(request);
-	const char *reason = reason_of(answer->status);
+	char length[24];
+
+	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+		/* libevent would send a body there, too (RFC 9110, section 9.3.2). */
+		snprintf(length, sizeof(length), "%zu", answer->length);
+		evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Length",
+				  length);
+		free(answer->body);
+		return;
+	}
+	waiting += answer->length;
+	http_counters.sent_bytes += answer->length;
+	if (evbuffer_add_reference(buffer, body, answer->length, body_was_sent, answer->body) != 0)
+		body_was_sent(body, answer->length, answer->body);
+}
+
+static void send_answer(struct evhttp_request *request, struct http_answer *answer)
+{
 	const char *body = answer->body != NULL ? answer->body : answer->lasting;
 
-	if (body != NULL && waiting + answer->length > HTTP_WAITING_MAX) {
+	/* However long this one is: a large switch has more metrics than that. */
+	if (waiting > HTTP_WAITING_MAX && answer->length > HTTP_SHORT) {
 		free(answer->body);
 		*answer = (struct http_answer){ .status = 503 };
 		body = NULL;
 	}
+	if (body == NULL) {
+		body = reason_of(answer->status);
+		answer->length = strlen(body);
+	}
 	add_headers(request, answer);
 	if (answer->status >= 400)
 		http_counters.refusals++;
-	if (body == NULL) {
-		evbuffer_add_printf(buffer, "%s\n", reason);
-	} else {
-		waiting += answer->length;
-		if (evbuffer_add_reference(buffer, body, answer->length, body_was_sent,
-					   answer->body) != 0)
-			body_was_sent(body, answer->length, answer->body);
-	}
-	http_counters.sent_bytes += evbuffer_get_length(buffer);
-	evhttp_send_reply(request, answer->status, reason, NULL);
+	add_body(request, answer, body);
+	evhttp_send_reply(request, answer->status, reason_of(answer->status), NULL);
 }
 
 static void handle(struct evhttp_request *request, void *argument)

@@ -4,7 +4,8 @@
  *
  * It answers GET and HEAD, one request for each connection, and closes. Limits: 64 connections (the
  * next wait in the kernel), 8 KiB of request line and headers, no body, 5 s without progress and
- * 15 s from begin to end, 16 MiB of answers that wait to be read (then 503).
+ * 15 s from begin to end; while more than 16 MiB of answers wait to be read others of more than
+ * 1 KiB are 503.
  *
  *     http_open(&http, loop, &address, handler, argument, err);
  *
@@ -23,6 +24,7 @@
 #define HTTP_CONNECTIONS_MAX 64
 #define HTTP_HEADERS_MAX 8192
 #define HTTP_WAITING_MAX ((size_t)16 << 20)
+#define HTTP_SHORT 1024
 #define HTTP_IDLE_S 5
 #define HTTP_WHOLE_MS 15000
 

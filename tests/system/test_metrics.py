@@ -472,6 +472,17 @@ def test_bad_requests(daemon):
         assert read_all(client).count(b"HTTP/1.1 200") == 1
 
 
+def test_head_has_no_body(daemon):
+    """As GET says it, but for the body."""
+    for path in ("/healthz", "/", "/nothing"):
+        with connect(daemon) as client:
+            client.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head, body = read_all(client).split(b"\r\n\r\n", 1)
+        assert body == b""
+        length = int(re.search(rb"\r\nContent-Length: (\d+)", head)[1])
+        assert length == len(daemon.get(path)[2].encode()), path
+
+
 def test_slow_and_silent_clients(daemon):
     """As many as may be connected say nothing, or a byte now and then: they are gone after their time,
     one more waits until then, and the control thread never noticed."""
@@ -520,11 +531,30 @@ def test_answers_that_nobody_reads(workdir):
                 client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             wait_until(lambda: daemon.rpc("stats.get")["http"]["requests"] >= 61, 20, "all are asked for")
             assert daemon.rpc("stats.get")["http"]["refusals"] > 0
+            assert read_all(clients[-1]).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             # Sixteen MiB, and what the allocator rounds up to.
             assert daemon.rss() - before < 60 << 20
             for client in clients:
                 client.close()
             wait_until(lambda: daemon.get("/metrics")[0] == 200, 20, "it is served again")
+
+
+def test_a_switch_with_more_metrics_than_may_wait(workdir):
+    """4,096 queue pairs are more than 16 MiB; they are served all the same, if not to all at once."""
+    with Workdir() as directory:
+        config = {"workers": [{"cpu": SWITCH_CPU, "idle": "adaptive"}],
+                  "metrics": {"listen": f"127.0.0.1:{free_port()}"},
+                  "ports": [vhost_port(directory, f"p{n}", queues=64) for n in range(64)]}
+        with Daemon(directory, config=config, ready=False) as daemon:
+            wait_until(daemon.answers, 30, "64 ports are open")
+            for _ in range(3):
+                status, _, text = daemon.get("/metrics", timeout=30)
+                assert status == 200 and len(text) > 16 << 20 and text.endswith("# EOF\n")
+            with connect(daemon, size=4096) as slow:
+                slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                wait_until(lambda: daemon.get("/status.json")[0] == 503, 10, "an answer waits")
+                assert daemon.get("/healthz")[0] == 200
+            wait_until(lambda: daemon.get("/status.json")[0] == 200, 10, "it is gone")
 
 
 def test_the_end_with_clients(workdir):
