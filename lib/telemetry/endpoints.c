@@ -44,6 +44,17 @@ static struct loop *loop;
 static const struct endpoint *endpoints;
 static void *context;
 
+/*
+ * Names are ASCII, and DPDK makes no JSON of anything else (22.11 reads beyond its table of
+ * escapes).
+ */
+static void make_ascii(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text > '~')
+			*text = '?';
+}
+
 /* With the lock held. */
 static void release(struct question *question)
 {
@@ -81,6 +92,7 @@ static struct question *question_new(const struct endpoint *endpoint, const char
 	question->endpoint = endpoint;
 	snprintf(question->parameters, sizeof(question->parameters), "%s",
 		 parameters != NULL ? parameters : "");
+	make_ascii(question->parameters);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&question->answered, &attributes);
@@ -184,6 +196,7 @@ static int add_value(struct rte_tel_data *to, const char *key, const json_t *val
 		return add_dict_uint(to, key, json_is_true(value));
 	case JSON_STRING:
 		text_copy(text, sizeof(text), json_string_value(value));
+		make_ascii(text);
 		return rte_tel_data_add_dict_string(to, key, text);
 	case JSON_ARRAY:
 		return add_inner_list(to, key, value);

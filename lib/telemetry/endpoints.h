@@ -5,7 +5,8 @@
  * DPDK calls on threads of its own. Such a thread posts its question to the control loop, waits for
  * at most a second, and turns the answer, a JSON object or a list of one kind of value, into
  * DPDK's: integers, and booleans as 0 and 1, are u64 (those below 0 are int), objects within are
- * flattened (`bursts_1`), lists of integers or strings stay lists, strings are cut at 127 bytes.
+ * flattened (`bursts_1`), lists of integers or strings stay lists, strings are cut at 127 bytes and
+ * have `?` for each byte that is not ASCII (names never have any).
  * DPDK's keys are letters, digits, `_` and `/`, 256 an object at most, and an answer has 16 KiB: an
  * endpoint keeps to that, with names as values and long lists in pages.
  *

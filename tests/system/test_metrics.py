@@ -216,6 +216,18 @@ def test_every_endpoint(daemon, traffic):
         assert set(answer) == {"error"}, command
 
 
+def test_text_that_dpdk_makes_no_json_of(daemon):
+    """Paths and questions may have any letters; what DPDK says of them is JSON all the same."""
+    configuration = daemon.rpc("config.get")["configuration"]
+    path = '/nonexistent/\u00f6\u20ac"\\\n/c.sock'
+    daemon.rpc("config.apply", configuration={**configuration, "ports": [
+        *configuration["ports"], {"name": "c", "type": "vhost-user", "socket": path}]})
+    port, asked = daemon.telemetry("/ringway/port,c", "/ringway/port,\u00f6")
+    daemon.rpc("port.remove", name="c")
+    assert '/nonexistent/?????"\\\n/c.sock' in port["reason"]
+    assert asked == {"error": "no such port: ??"}
+
+
 def test_many_ports(workdir):
     """256 ports of two queues: rendered in a moment, and each page of names fits into an answer."""
     with Workdir() as directory:
