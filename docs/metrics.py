@@ -4,7 +4,8 @@
     python3 docs/metrics.py build/app/ringwayd/ringwayd            writes it
     python3 docs/metrics.py --check build/app/ringwayd/ringwayd    says whether it is up to date, and
                                                                   whether config/ names only metrics
-                                                                  that there are
+                                                                  that there are, and whether each reason
+                                                                  for a drop is explained in the manual
 """
 
 import json
@@ -15,6 +16,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MANUAL = "docs/operations.md"
+DROPS = "lib/frame/drop.h"
 USERS = ["config/ringway.rules.yml", "config/grafana-dashboard.json"]
 BEGIN = "<!-- from docs/metrics.py -->\n"
 END = "<!-- to here -->\n"
@@ -57,6 +59,13 @@ def unknown(found):
                     yield path, number, name
 
 
+def unexplained(manual):
+    """The reasons for drops without a row in the manual."""
+    reasons = re.findall(r'ROW\(\w+, "(\w+)"', (ROOT / DROPS).read_text(encoding="utf-8"))
+    assert reasons
+    return [reason for reason in reasons if f"\n| `{reason}` |" not in manual]
+
+
 def main():
     arguments = sys.argv[1:]
     check = "--check" in arguments
@@ -68,6 +77,9 @@ def main():
     faults = list(unknown(found)) if check else []
     for path, line, name in faults:
         print(f"{path}:{line}: there is no metric {name}")
+    for reason in unexplained(old) if check else []:
+        print(f"{MANUAL}:1: does not say what to do about drops for the reason {reason}")
+        faults.append(reason)
     if not check:
         (ROOT / MANUAL).write_text(new, encoding="utf-8")
     elif new != old:
