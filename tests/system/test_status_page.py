@@ -102,10 +102,13 @@ def test_states_and_reasons(daemon, browser):
     assert "not ready: port lan0: there is no interface rwnone0" in browser.evaluate(
         "document.querySelector('header').innerText")
     assert browser.evaluate("document.querySelector('#ports-count').innerText") == "2 of 5 up"
+    daemon.rpc("port.add", name="lan0", type="vhost-user", socket=str(daemon.directory / "lan0.sock"),
+               replace=True)
+    wait_until(lambda: "vhost-user" in card(browser, "lan0"), 5, "a port that was replaced by another type")
+    assert browser.evaluate("document.querySelector('#ready').innerText") == "ready"
     daemon.rpc("port.remove", name="lan0")
-    wait_until(lambda: browser.evaluate("document.querySelector('#ready').innerText") == "ready", 5,
+    wait_until(lambda: browser.evaluate("document.querySelectorAll('#ports article').length") == 4, 5,
                "a port that is gone loses its card")
-    assert browser.evaluate("document.querySelectorAll('#ports article').length") == 4
 
 
 def test_what_comes_from_outside_is_text(browser):
