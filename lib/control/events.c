@@ -215,7 +215,6 @@ uint64_t event_reader_begin(struct event_reader *reader, struct events *events, 
 	reader->missed = 0;
 	reader->next = since + 1 + gone < events->next ? since + 1 + gone : events->next;
 	LIST_INSERT_HEAD(&events->readers, reader, link);
-	counter_add(&events->counters.missed, gone);
 	return gone;
 }
 

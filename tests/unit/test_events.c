@@ -228,6 +228,10 @@ static void too_slow(void **state)
 	expect_missed(&slow, EVENTS_MAX + 2, 1);
 	expect(&slow, EVENTS_MAX + 3, "port.down");
 	event_reader_end(&slow);
+	/* Who only comes now was not too slow for what had left before. */
+	assert_int_equal(event_reader_begin(&slow, events, 0), EVENTS_MAX + 2);
+	assert_int_equal(counter_read(&events_counters(events)->missed), EVENTS_MAX * 3 / 2 + 1);
+	event_reader_end(&slow);
 	event_reader_end(&picky);
 	event_reader_end(&quick);
 }
