@@ -32,6 +32,8 @@ void stats_port_facts(struct control_port *port, struct port_facts *facts)
 		.addresses = addresses->held,
 		.addresses_refused = addresses->refused,
 	};
+	if (port->state == PORT_OPEN && port->port->ops->missed != NULL)
+		facts->missed = port->port->ops->missed(port->port);
 }
 
 bool stats_limiter(const struct port *port, unsigned int i, struct stats_limiter *found)

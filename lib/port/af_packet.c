@@ -312,13 +312,24 @@ static void publish(struct port *port)
 	port_set_tx(port, NULL, port->queue_count, offload_needs(&own->config.offloads));
 }
 
-/* Looks at the interface and takes over what has changed; false: it is gone. */
-static bool look(struct port *port, struct packet_link *link)
+static uint64_t missed(struct port *port)
 {
 	struct af_packet *own = port->driver;
 
+	if (own == NULL)
+		return 0;
 	for (uint16_t i = 0; i < port->queue_count; i++)
 		own->kernel_drops += packet_socket_take_drops(own->fds[i]);
+	return own->kernel_drops;
+}
+
+/* Looks at the interface and takes over what has changed; false: it is gone. */
+static bool look(struct port *port, struct packet_link *link)
+{
+	const struct af_packet *own = port->driver;
+
+	/* The kernel counts them in 32 bits. */
+	(void)missed(port);
 	if (!packet_socket_find(own->fds[0], link))
 		return false;
 	port->own_mtu = link->mtu;
@@ -461,7 +472,7 @@ static void status(struct port *port, json_t *object)
 	json_object_set_new(object, "kernel",
 			    json_pack("{s:i, s:b, s:b, s:I}", "index", link.index, "up", link.up,
 				      "carrier", link.carrier, "mtu", (json_int_t)link.mtu));
-	json_object_set_new(object, "kernel_drops", json_integer((json_int_t)own->kernel_drops));
+	json_object_set_new(object, "kernel_drops", json_integer((json_int_t)missed(port)));
 	json_object_set_new(object, "fanout",
 			    own->group >= 0 ? json_integer(own->group) : json_null());
 }
@@ -478,6 +489,7 @@ const struct port_ops af_packet_ops = {
 	.is_lost = is_lost,
 	.close = close_port,
 	.status = status,
+	.missed = missed,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
 	.rx_release = rx_release,

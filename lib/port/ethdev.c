@@ -599,6 +599,13 @@ static void status(struct port *port, json_t *object)
 	json_object_set_new(object, "mtu", json_integer(port_mtu(port)));
 }
 
+static uint64_t missed(struct port *port)
+{
+	const struct ethdev *ethdev = port->driver;
+
+	return ethdev != NULL ? ethdev_missed(&ethdev->device) : 0;
+}
+
 const struct port_ops ethdev_ops = {
 	.type = "ethdev",
 	.params = params,
@@ -613,6 +620,7 @@ const struct port_ops ethdev_ops = {
 	.is_lost = is_lost,
 	.close = close_port,
 	.status = status,
+	.missed = missed,
 	.is_up = is_up,
 	.rx_burst = rx_burst,
 	.rx_release = rx_release,

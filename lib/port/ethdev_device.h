@@ -87,3 +87,6 @@ bool ethdev_is_lost(const struct ethdev_device *device, const char **reason);
 
 /* Driver, link, address and the driver's own counters: a new reference. */
 json_t *ethdev_describe(const struct ethdev_device *device);
+
+/* Frames that it received and lost, for want of room or of buffers. */
+uint64_t ethdev_missed(const struct ethdev_device *device);

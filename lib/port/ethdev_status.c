@@ -63,3 +63,11 @@ json_t *ethdev_describe(const struct ethdev_device *device)
 			 "rx_no_buffer", (json_int_t)stats.rx_nombuf, "tx_errors",
 			 (json_int_t)stats.oerrors, "more", describe_xstats(id));
 }
+
+uint64_t ethdev_missed(const struct ethdev_device *device)
+{
+	struct rte_eth_stats stats = { 0 };
+
+	rte_eth_stats_get(device->id, &stats);
+	return stats.imissed + stats.rx_nombuf;
+}

@@ -245,6 +245,12 @@ struct port_ops {
 	/* Fills all of *connection. NULL: the type has none. */
 	void (*connection)(struct port *port, struct port_connection *connection);
 
+	/*
+	 * How many frames the kernel or the device lost since the port was opened, as it had no
+	 * room for what the switch did not take in time. NULL: the type does not know.
+	 */
+	uint64_t (*missed)(struct port *port);
+
 	/* Is traffic possible? If not, *reason is a sentence, valid until the next call. */
 	bool (*is_up)(struct port *port, const char **reason);
 

@@ -106,6 +106,8 @@ const struct metric metric_port[] = {
 	GAUGE("addresses", struct port_facts, addresses, "addresses", "learned behind the port"),
 	COUNTER("addresses_refused", struct port_facts, addresses_refused, "addresses",
 		"not learned, as the port had its max_addresses"),
+	COUNTER("rx_missed", struct port_facts, missed, "frames",
+		"that the kernel or the device lost, as the switch did not take them in time"),
 	{ NULL }
 };
 

@@ -68,6 +68,7 @@ struct port_facts {
 	uint64_t open;
 	uint64_t addresses;
 	uint64_t addresses_refused;
+	uint64_t missed;
 };
 struct limiter_facts {
 	uint64_t rate;

@@ -428,6 +428,7 @@ def test_kernel_drops():
         shown = place.daemon.port("a")["kernel_drops"]
         assert 0 < shown < sent
         assert place.daemon.port("a")["kernel_drops"] == shown  # it stays
+        assert place.daemon.counters("a")["rx_missed"] == shown
         # What was not lost waits, and comes in when it may.
         place.daemon.rpc("port.set", name="a", limits=None)
         wait_until(lambda: place.daemon.counters("a")["rx_packets"] - before == sent - shown, 10,

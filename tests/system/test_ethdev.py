@@ -579,6 +579,23 @@ def test_what_is_shown():
         assert (shown["name"], shown["driver"], shown["mtu"]) == ("net_ring0", "net_ring", 1500)
         assert shown["link"].startswith("up, ") and shown["free_buffers"] > 1000
         assert {"rx_missed", "rx_errors", "rx_no_buffer", "tx_errors", "more"} == shown["counters"].keys()
+        assert daemon.counters("nic0")["rx_missed"] == shown["counters"]["rx_missed"]
+
+
+def test_what_a_device_missed():
+    """A limit keeps the switch from taking frames, until the device has no room for more of them."""
+    limit = {"ingress": {"bandwidth": {"rate": "64kbit", "burst": "64KiB"}}}
+    with switch(ethdev("nic0", "net_pcap0,iface=end0", limits=limit)) as daemon:
+        with daemon.home.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+            wire.bind(("end1", 0))
+            sent = 0
+            while sent < 100000 and daemon.counters("nic0")["rx_missed"] == 0:
+                for _ in range(1000):
+                    wire.send(ethernet(b"\xff" * 6, b"\x02\0\0\0\0\1", bytes(1400)))
+                sent += 1000
+        row = daemon.counters("nic0")
+        assert 0 < row["rx_missed"] <= sent - row["rx_packets"]
+        assert daemon.port("nic0")["ethdev"]["counters"]["rx_missed"] == row["rx_missed"]
 
 
 # Drivers without a peer
