@@ -97,7 +97,10 @@ void observer_look(struct control_port *slot)
 
 void observer_removed(struct control_port *slot)
 {
-	if (slot->observed.known && !slot->control->stopping)
+	if (slot->control->stopping)
+		return;
+	tell_left_out(slot);
+	if (slot->observed.known)
 		events_tell(slot->control->events, EVENT_PORT_REMOVED, slot->model->name, NULL);
 }
 

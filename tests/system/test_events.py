@@ -317,6 +317,22 @@ def test_too_many_of_one_port(daemon, follower):
     assert daemon.rpc("stats.get")["events"]["left_out"] - before["left_out"] == left_out
 
 
+def test_too_many_of_a_port_that_goes(daemon, follower):
+    """What was left out is told before the port is gone, so that nothing is missing unsaid."""
+    for _ in range(3):
+        daemon.rpc("port.add", **vhost_port(daemon.directory, "c"))
+        with guest(daemon, "c").up() as one:
+            left_out = daemon.rpc("stats.get")["events"]["left_out"]
+            for number in range(100):
+                one.send(ethernet(BROADCAST, mac(0x900 + number)))
+            wait_until(lambda: daemon.rpc("stats.get")["events"]["left_out"] > left_out, 10, "too many")
+            daemon.rpc("port.remove", name="c")
+        follower.expect("port.removed", "c")
+        gone, follower.seen = follower.seen, []
+        assert sum(event["count"] for event in gone if event["kind"] == "event.left_out") == \
+            daemon.rpc("stats.get")["events"]["left_out"] - left_out
+
+
 # ---- who gets them ----
 
 def change(daemon, number):
