@@ -178,7 +178,7 @@ static void look_at_worker(struct control *control, uint16_t index)
 		return;
 	observed->stalled = stalled;
 	if (stalled) {
-		observed->since_ms = now - WATCHDOG_STALLED_MS;
+		observed->since_ms = now - watchdog_stands_ms(control->workers[index]);
 		events_tell(control->events, EVENT_WORKER_STALLED, NULL,
 			    json_pack("{s:i}", "worker", (int)index));
 	} else {

@@ -14,9 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The longest sleep, lest something that nobody thought of be for ever. */
-#define SLEEP_LAST_MS 1000
-
 #define EVENTS 64
 
 static uint64_t now_ns(void)

@@ -16,6 +16,8 @@
 
 #define NAP_FIRST_NS 5000
 #define NAP_LAST_NS 100000
+/* The longest sleep, lest something that nobody thought of be for ever. */
+#define SLEEP_LAST_MS 1000
 
 /* Closes what the last sleep needed. */
 void sleep_forget(struct worker *worker);

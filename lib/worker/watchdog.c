@@ -6,12 +6,16 @@
 #include <signal.h>
 #include <string.h>
 
+#include "worker/sleep.h"
+
 /* Its default is to be ignored, so that one too many does no harm. */
 #define WATCHDOG_SIGNAL SIGURG
 
 #define LOOK_MS 10
 /* Looks in a row that found nothing new: 100 ms. */
 #define LOOKS 10
+/* No sleep takes so many: whose CPU is taken from it while it sleeps cannot say that it woke up. */
+#define LOOKS_ASLEEP (2 * SLEEP_LAST_MS / LOOK_MS)
 
 static void do_nothing(int number)
 {
@@ -41,8 +45,14 @@ bool watchdog_look(struct worker *worker)
 	bool still = iterations == worker->seen_iterations;
 
 	worker->seen_iterations = iterations;
-	if (!still || !__atomic_load_n(&worker->runs, __ATOMIC_ACQUIRE) ||
-	    __atomic_load_n(&worker->sleeps, __ATOMIC_RELAXED)) {
+	if (!still || !__atomic_load_n(&worker->runs, __ATOMIC_ACQUIRE)) {
+		worker->seen_asleep = 0;
+		worker->seen_still = 0;
+		return false;
+	}
+	if (__atomic_load_n(&worker->sleeps, __ATOMIC_RELAXED) &&
+	    worker->seen_asleep < LOOKS_ASLEEP) {
+		worker->seen_asleep++;
 		worker->seen_still = 0;
 		return false;
 	}
@@ -61,4 +71,9 @@ bool watchdog_is_late(const struct worker *worker)
 bool watchdog_is_stalled(const struct worker *worker)
 {
 	return worker->seen_still >= WATCHDOG_STALLED_MS / LOOK_MS;
+}
+
+unsigned int watchdog_stands_ms(const struct worker *worker)
+{
+	return (worker->seen_asleep + worker->seen_still) * LOOK_MS;
 }

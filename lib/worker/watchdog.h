@@ -5,7 +5,7 @@
  * All calls of a worker are such that do not block, but whether they do is a flag of a descriptor
  * that a VMM shares with us and may change at any time. A worker that has made no progress for 100
  * ms, and does not sleep, gets a signal. It interrupts the call (EINTR), and whoever made that call
- * makes it no more.
+ * makes it no more. A sleep of two seconds is none: the longest is one.
  *
  * Control thread, but for what watchdog_begin says.
  */
@@ -30,3 +30,6 @@ bool watchdog_is_late(const struct worker *worker);
 
 /* As of the last look. */
 bool watchdog_is_stalled(const struct worker *worker);
+
+/* For how long there was no progress then, the sleep that it began with included. */
+unsigned int watchdog_stands_ms(const struct worker *worker);

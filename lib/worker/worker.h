@@ -83,7 +83,8 @@ struct worker {
 	bool sleeps;
 	/* The same. w: control */
 	uint64_t seen_iterations;
-	uint32_t seen_still; /* looks in a row that found no more */
+	uint32_t seen_asleep; /* looks in a row that found no more, while it slept */
+	uint32_t seen_still;  /* and while it should have made some */
 	uint64_t freed;      /* times that it was interrupted */
 
 	/* The worker's own. */

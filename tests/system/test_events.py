@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import json
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -274,13 +275,10 @@ class Held:
 
 
 def worker_thread(daemon):
-    """Of the threads the one that may run on the worker's CPU alone and has used most of it."""
-    def used(thread):
-        with open(f"/proc/{daemon.pid}/task/{thread}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return int(fields[11]) + int(fields[12])
-    wait_until(lambda: max(used(t) for t in os.listdir(f"/proc/{daemon.pid}/task")) > 5, 10, "a worker works")
-    return int(max(os.listdir(f"/proc/{daemon.pid}/task"), key=used))
+    """By the name that EAL gives it."""
+    thread, = [int(task.name) for task in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir()
+               if "worker" in (task / "comm").read_text()]
+    return thread
 
 
 def test_worker_is_held(daemon, follower):
@@ -291,6 +289,22 @@ def test_worker_is_held(daemon, follower):
         assert not [event for event in follower.quiet(0.5) if event["kind"].startswith("worker.")]
     resumed = follower.expect("worker.resumed", worker=0)
     assert 1300 < resumed["ms"] < 1e3 * (time.monotonic() - began) + 500
+
+
+def test_worker_is_held_while_it_sleeps():
+    """It cannot say that it should be awake by now, as others have its CPU."""
+    with Workdir() as directory, \
+            Daemon(directory, [vhost_port(directory, "a")], idle="adaptive") as daemon, \
+            Follower(daemon) as follower:
+        with Held(worker_thread(daemon)):
+            began = time.monotonic()
+            assert not [event for event in follower.quiet(2) if event["kind"].startswith("worker.")]
+            follower.expect("worker.stalled", worker=0)
+            assert daemon.rpc("worker.list")[0]["running"] == 0
+            held = time.monotonic() - began
+        resumed = follower.expect("worker.resumed", worker=0)
+        assert 1e3 * held - 500 < resumed["ms"] < 1e3 * (time.monotonic() - began) + 1500
+        assert daemon.rpc("worker.list")[0]["running"] == 1
 
 
 def test_too_many_of_one_port(daemon, follower):

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "worker/sleep.h"
 #include "worker/watchdog.h"
 
 static struct worker worker;
@@ -97,9 +98,17 @@ static void who_stands_still_is_stalled(void **state)
 	worker.counters.iterations++;
 	look_often(1);
 	assert_false(watchdog_is_stalled(&worker));
-	/* Who sleeps stands still as it should. */
+	/* Who sleeps stands still as it should, but for no longer than sleeps are. */
 	worker.sleeps = true;
-	look_often(1000);
+	look_often(2 * SLEEP_LAST_MS / 10);
+	assert_false(watchdog_is_late(&worker));
+	look_often(WATCHDOG_STALLED_MS / 10 - 1);
+	assert_false(watchdog_is_stalled(&worker));
+	look_often(1);
+	assert_true(watchdog_is_stalled(&worker));
+	assert_int_equal(watchdog_stands_ms(&worker), 2 * SLEEP_LAST_MS + WATCHDOG_STALLED_MS);
+	worker.counters.iterations++;
+	look_often(1);
 	assert_false(watchdog_is_stalled(&worker));
 	worker.sleeps = false;
 	watchdog_begin(&worker, false);
