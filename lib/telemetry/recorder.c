@@ -325,9 +325,31 @@ static bool drain(struct recorder *recorder)
 
 /* ---- before the first frame ---- */
 
+/*
+ * Why workers cannot run this program, or NULL. bpf_filter jumps back where it is told to, and the
+ * loop that protochain makes is one that a frame can keep it in for ever. And what only a kernel
+ * knows of the packets of its own sockets it has asked for at offsets that no frame has, so that no
+ * frame would match.
+ */
+static const char *refuse_program(const struct bpf_program *program)
+{
+	for (bpf_u_int32 i = 0; i < program->bf_len; i++) {
+		const struct bpf_insn *insn = &program->bf_insns[i];
+
+		if (insn->code == (BPF_JMP | BPF_JA) && insn->k >= program->bf_len - i)
+			return "protochain is not for captures, as it may loop for ever";
+		if (BPF_CLASS(insn->code) == BPF_LD && BPF_MODE(insn->code) == BPF_ABS &&
+		    insn->k > INT32_MAX)
+			return "inbound, outbound and ifindex are not for captures, which have a "
+			       "direction of their own";
+	}
+	return NULL;
+}
+
 static int compile_filter(struct recorder *recorder)
 {
 	struct error *fault = &recorder->fault;
+	const char *reason = NULL;
 	pcap_t *pcap;
 	int result;
 
@@ -339,16 +361,19 @@ static int compile_filter(struct recorder *recorder)
 	result = pcap_compile(pcap, &recorder->program, recorder->filter, 1,
 			      PCAP_NETMASK_UNKNOWN);
 	if (result != 0) {
-		error_set(fault, ERROR_INVALID, EINVAL, "the filter is refused: %s",
-			  pcap_geterr(pcap));
-		error_detail(fault, "capture", "filter", recorder->filter,
-			     "an expression as pcap-filter(7) describes it");
+		reason = pcap_geterr(pcap);
 	} else {
 		recorder->has_program = true;
 		recorder->capture->filter = recorder->program.bf_insns;
+		reason = refuse_program(&recorder->program);
+	}
+	if (reason != NULL) {
+		error_set(fault, ERROR_INVALID, EINVAL, "the filter is refused: %s", reason);
+		error_detail(fault, "capture", "filter", recorder->filter,
+			     "an expression as pcap-filter(7) describes it");
 	}
 	pcap_close(pcap);
-	return result;
+	return reason != NULL ? -EINVAL : 0;
 }
 
 static int open_file(struct recorder *recorder)

@@ -67,6 +67,7 @@ static void fill_frame_slowly(struct virtqueue *vq, struct burst *burst, struct 
 	int count;
 
 	/* A dropped frame shows nothing of the one that had this slot before. */
+	memset(&frame->vnet, 0, sizeof(frame->vnet));
 	frame->length = 0;
 	frame->head_length = 0;
 	frame->view_count = 0;

@@ -428,6 +428,9 @@ def test_refusals():
                  ({"file": "/no/such/place"}, "No such file"),
                  ({"fd": True}, "no descriptor came"),
                  ({"filter": "tcp and and", "file": f"{there}2"}, "syntax error"),
+                 ({"filter": "ip6 protochain 6", "file": f"{there}2"}, "may loop for ever"),
+                 ({"filter": "arp or inbound", "file": f"{there}2"}, "a direction of their own"),
+                 ({"filter": "ifindex 3 and tcp", "file": f"{there}2"}, "a direction of their own"),
                  ({"snap": 0, "file": f"{there}2"}, "snap"),
                  ({"direction": "up", "file": f"{there}2"}, "direction"),
                  ({"buffer": 1, "file": f"{there}2"}, "buffer")]

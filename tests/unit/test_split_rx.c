@@ -293,6 +293,8 @@ static void malformed_between(void **state)
 	(void)state;
 	driver_write_frame(driver, LOW, 1514);
 	for (int round = 0; round < 2; round++) {
+		driver_at(driver, LOW)[offsetof(struct virtio_net_hdr, gso_type)] =
+			round == 0 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_NONE;
 		for (uint16_t i = 0; i < 3; i++)
 			driver_offer_one(driver, i, LOW, 12 + 1514,
 					 i == 1 && round == 1 ? WRITE : 0);
@@ -305,6 +307,7 @@ static void malformed_between(void **state)
 	assert_int_equal(frames[1].drop, DROP_MALFORMED);
 	assert_int_equal(frames[1].head_length, 0);
 	assert_int_equal(frames[1].view_count, 0);
+	assert_int_equal(frames[1].vnet.gso_type, VIRTIO_NET_HDR_GSO_NONE);
 	expect_frame(&frames[2], 1514);
 	assert_int_equal(driver->vq.malformed, 1);
 	driver_free(driver);
