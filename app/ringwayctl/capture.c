@@ -111,6 +111,8 @@ static void *wait_for_signal(void *argument)
 	int number;
 
 	sigwait(&running->signals, &number);
+	/* A daemon that does not answer holds nobody: another signal ends us as it ends others. */
+	pthread_sigmask(SIG_UNBLOCK, &running->signals, NULL);
 	if (rpc_client_open(&client, running->options->socket, running->options->timeout * 1000,
 			    &err) != 0)
 		return NULL;

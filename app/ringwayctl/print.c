@@ -30,9 +30,11 @@ struct table {
 int style_choose(struct style *style, const char *when)
 {
 	const char *no_color = getenv("NO_COLOR");
+	const char *kind = getenv("TERM");
 	struct winsize size = { 0 };
 
 	style->terminal = isatty(STDOUT_FILENO) == 1;
+	style->dumb = kind == NULL || strcmp(kind, "dumb") == 0;
 	style->width = WIDTH_ELSE;
 	if (style->terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
 		style->width = size.ws_col;
@@ -41,7 +43,8 @@ int style_choose(struct style *style, const char *when)
 	else if (strcmp(when, "never") == 0)
 		style->color = false;
 	else if (strcmp(when, "auto") == 0)
-		style->color = style->terminal && (no_color == NULL || no_color[0] == '\0');
+		style->color = style->terminal && !style->dumb &&
+			       (no_color == NULL || no_color[0] == '\0');
 	else
 		return -EINVAL;
 	return 0;

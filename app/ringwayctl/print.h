@@ -17,6 +17,7 @@
 struct style {
 	bool color;
 	bool terminal;
+	bool dumb;    /* a terminal that knows no escape sequences: TERM says so, or nothing */
 	size_t width; /* of the terminal, in columns */
 };
 

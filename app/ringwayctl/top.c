@@ -385,6 +385,8 @@ static int show_live(struct top *top)
 
 int top_run(int count, char *const *words, const struct options *options)
 {
+	const bool live = !options->once && options->style.terminal && !options->style.dumb &&
+			  isatty(STDIN_FILENO) == 1;
 	struct top top = { .options = options };
 	int rc;
 
@@ -392,8 +394,7 @@ int top_run(int count, char *const *words, const struct options *options)
 		return words_refuse("top takes no words", words[0]);
 	if (options->json)
 		return words_refuse("top has no JSON; stats get has all counters", NULL);
-	rc = options->once || !options->style.terminal || isatty(STDIN_FILENO) != 1
-		     ? show_once(&top) : show_live(&top);
+	rc = live ? show_live(&top) : show_once(&top);
 	rpc_client_close(top.client);
 	rates_release(&top.rates);
 	reading_release(&top.before);

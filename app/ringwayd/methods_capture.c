@@ -106,10 +106,16 @@ static int take_output(struct call *call, struct error *err)
 	if (call_take_descriptors(call, &fd, 1, &have) != 0)
 		return refuse_output("no descriptor came with the request's bytes", err);
 	flags = fcntl(fd, F_GETFL);
-	if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
-		return fd;
-	close(fd);
-	return refuse_output("the descriptor cannot be written to", err);
+	if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) {
+		close(fd);
+		return refuse_output("the descriptor cannot be written to", err);
+	}
+	/* Nobody could read it there, and it may keep its writer waiting for ever. */
+	if (isatty(fd)) {
+		close(fd);
+		return refuse_output("the descriptor is a terminal", err);
+	}
+	return fd;
 }
 
 static void answer_start(void *argument, struct control_capture *capture,

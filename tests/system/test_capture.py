@@ -439,6 +439,11 @@ def test_refusals():
                 daemon.rpc("capture.start", **{"port": "a", **params})
         with open(os.devnull) as nothing, pytest.raises(RpcError, match="cannot be written"):
             call_with(daemon, nothing.fileno(), "capture.start", port="a", fd=True)
+        screen, terminal = pty.openpty()
+        with pytest.raises(RpcError, match="the descriptor is a terminal"):
+            call_with(daemon, terminal, "capture.start", port="a", fd=True)
+        os.close(screen)
+        os.close(terminal)
         for method in "capture.stop", "capture.wait":
             with pytest.raises(RpcError, match="there is no capture 99"):
                 daemon.rpc(method, capture=99)
@@ -698,6 +703,35 @@ def test_client_refusals():
                                     (("trace", "a", "((") , 1, "the filter is refused"),
                                     (("trace", "a", "count=0"), 1, "count")]:
             assert text in ended(client(place, *words, stdout=subprocess.DEVNULL), status), words
+        # Without an output no connection to the daemon takes its place.
+        said = ended(client(place, "capture", "a", preexec_fn=lambda: os.close(1)), 1)
+        assert "the descriptor cannot be written to" in said
+
+
+def test_client_of_a_daemon_that_stands_still():
+    """^C asks it to end the capture, and once more does not wait for it."""
+    with hosts() as place:
+        daemon = place.daemon
+        writer = client(place, "capture", "a", stdout=subprocess.DEVNULL)
+        wait_until(lambda: daemon.rpc("capture.list"), 5, "the capture")
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            writer.send_signal(signal.SIGINT)
+
+            def heard():
+                status = pathlib.Path(f"/proc/{writer.pid}/status").read_text()
+                return not int(status.split("ShdPnd:")[1].split()[0], 16) >> (signal.SIGINT - 1) & 1
+
+            wait_until(heard, 5, "the first signal is taken")
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(0.3)
+            writer.send_signal(signal.SIGINT)
+            assert writer.wait(5) == -signal.SIGINT
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+            writer.kill()
+            ended(writer, -signal.SIGINT, -signal.SIGKILL)
+        wait_until(lambda: daemon.rpc("capture.list")[0]["state"] == "ended", 5, "its end")
 
 
 def test_client_trace():

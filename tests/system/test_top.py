@@ -318,6 +318,16 @@ def test_once(daemon):
         assert screen.fact("alternate_on") == "0"
 
 
+def test_a_terminal_that_knows_nothing(daemon):
+    """One table, and no sequences in it."""
+    with Screen(daemon.directory, 140) as screen:
+        screen.run(f"TERM=dumb script -qc '{RINGWAYCTL} -s {daemon.socket} top' {daemon.directory}/said")
+        screen.wait_line("vm10")
+        wait_until(lambda: screen.child() is None, 10, "it has ended")
+    said = (daemon.directory / "said").read_text()
+    assert "vm10" in said and "\x1b" not in said
+
+
 def test_wrong_use(daemon):
     for words in (["top", "x"], ["top", "--json"], ["port", "list", "--once"], ["top", "--since", "1"],
                   ["watch", "--since", "x"], ["watch", "a/b"], ["watch", "--once"]):
