@@ -59,6 +59,19 @@ static void write_line(const char *line, size_t length)
 	}
 }
 
+/* C0 and DEL; and C1, which UTF-8 writes as C2 and one byte more, and terminals obey as well. */
+static void hide_controls(char *line, size_t length)
+{
+	for (size_t i = 0; i < length; i++) {
+		const unsigned char byte = (unsigned char)line[i];
+
+		if (byte == 0xc2 && ((unsigned char)line[i + 1] & 0xe0) == 0x80)
+			line[i] = line[i + 1] = '?';
+		else if (byte < ' ' || byte == 0x7f)
+			line[i] = '?';
+	}
+}
+
 void log_line(enum log_level level, const char *module, const char *format, ...)
 {
 	char line[LINE_SIZE];
@@ -76,9 +89,7 @@ void log_line(enum log_level level, const char *module, const char *format, ...)
 		text_cut(line, sizeof(line));
 	va_end(arguments);
 	length = strlen(line);
-	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
-			line[i] = '?';
+	hide_controls(line, length);
 	line[length] = '\n';
 	write_line(line, length + 1);
 	errno = saved_errno;

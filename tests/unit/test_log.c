@@ -94,6 +94,10 @@ static void line_stays_one_line(void **state)
 	(void)state;
 	log_info("a", "evil\nerror a: forged\x1b[31m");
 	assert_string_equal(logged(), "info a: evil?error a: forged?[31m\n");
+	/* As UTF-8; what is no control character stays. */
+	log_info("a", "\xc2\x9b[31m \xc2\x80 \xc2\xa0 \xc3\x9b");
+	assert_string_equal(strchr(logged(), '\n') + 1,
+			    "info a: ??[31m ?? \xc2\xa0 \xc3\x9b\n");
 }
 
 static void long_line_is_cut(void **state)
