@@ -7,14 +7,13 @@
  * are more than one call (command.h).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/error.h"
 #include "command.h"
 #include "help.h"
@@ -188,26 +187,12 @@ static int complete(int argc, char **argv, struct options *options)
 	return DONE;
 }
 
-/*
- * Where we were started without an input or output a connection would take its number, and what is
- * printed, or captured, would go to the daemon. Nothing can be written to what stands there now.
- */
-static int fill_descriptors(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDONLY);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	return fd < 0 ? -1 : close(fd);
-}
-
 int main(int argc, char **argv)
 {
 	struct options options = { .socket = HELP_SOCKET, .timeout = DEFAULT_TIMEOUT };
 	int rc;
 
-	if (fill_descriptors() != 0)
+	if (descriptors_fill_standard() != 0)
 		return words_refuse("/dev/null cannot be opened", NULL);
 	if (schema_open() != 0)
 		return words_refuse("out of memory", NULL);

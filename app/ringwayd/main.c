@@ -19,6 +19,7 @@
 #include <rte_eal.h>
 #include <rte_launch.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "control/saving.h"
 #include "port/memory_fault.h"
@@ -249,6 +250,8 @@ int main(int argc, char **argv)
 	struct timespec now;
 	struct error err;
 
+	if (descriptors_fill_standard() != 0)
+		return 1;
 	options_parse(&options, argc, argv);
 	if (options.schema)
 		return print_description(daemon_schema());

@@ -2,6 +2,8 @@
 /* Shared descriptors; base/descriptors.h is the contract. */
 #include "base/descriptors.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,4 +41,17 @@ void descriptors_release(struct descriptors *descriptors)
 		return;
 	close_all(descriptors->fds, descriptors->count);
 	free(descriptors);
+}
+
+int descriptors_fill_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
 }

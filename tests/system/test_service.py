@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The service manager is told when the switch is ready, and not before; the unit file is good."""
+import os
 import pathlib
 import shutil
 import socket
@@ -52,6 +53,15 @@ def test_not_ready(workdir, manager, monkeypatch):
     assert daemon.wait(10) == 1
     with pytest.raises(BlockingIOError):
         manager.recvfrom(4096)
+
+
+def test_without_standard_descriptors(workdir):
+    """The log does not go into what is opened in the place of standard error, which DPDK reads."""
+    closing = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
+    with Daemon(workdir, [vhost_port(workdir, "a")], through=closing) as daemon:
+        assert [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
+        daemon.rpc("port.remove", name="a")
+        assert daemon.stop() == 0
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
