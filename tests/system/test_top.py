@@ -49,13 +49,19 @@ class Screen(Process):
                           f"RUNTIME_DIRECTORY={directory}", "tmux", "-D", "-f", "/dev/null", "-S", self.path],
                          directory, stdin=subprocess.DEVNULL)
         try:
-            wait_until(self.path.exists, 10, "tmux is there")
-            self.tmux("new-session", "-d", "-x", columns, "-y", lines,
-                      "env PS1='shell> ' bash --norc --noprofile")
+            wait_until(lambda: self.begin(columns, lines), 10, "tmux is there")
             self.wait_line("shell>")
         except BaseException:
             self.stop()
             raise
+
+    def begin(self, columns, lines):
+        try:
+            self.tmux("new-session", "-d", "-x", columns, "-y", lines,
+                      "env PS1='shell> ' bash --norc --noprofile")
+        except subprocess.CalledProcessError:
+            return False
+        return True
 
     def stop(self, timeout=10):
         """The shell has ended, too."""
@@ -64,8 +70,9 @@ class Screen(Process):
         wait_until(lambda: not (shell and os.path.exists(f"/proc/{shell}")), 5, "the shell has ended")
 
     def tmux(self, *words):
-        return subprocess.run(["tmux", "-S", self.path, *map(str, words)], stdout=subprocess.PIPE, check=True,
-                              text=True, timeout=10).stdout
+        # Without a server of its own: one that nobody stops.
+        return subprocess.run(["tmux", "-N", "-S", self.path, *map(str, words)], stdout=subprocess.PIPE,
+                              check=True, text=True, timeout=10).stdout
 
     def type(self, *keys):
         self.tmux("send-keys", *keys)
