@@ -15,7 +15,7 @@
 
 #include <limits.h>
 
-#include "control/apply.h"
+#include "control/control.h"
 #include "telemetry/recorder.h"
 
 #define CAPTURES_MAX 16 /* that run at a time */

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/units.h"
-#include "control/apply.h"
+#include "control/control.h"
 #include "control/events.h"
 #include "worker/watchdog.h"
 

@@ -18,7 +18,6 @@
 
 #include "base/event.h"
 
-struct change;
 struct control;
 struct control_port;
 struct port;

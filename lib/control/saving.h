@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "control/apply.h"
+#include "control/control.h"
 
 /* What a start finds. */
 struct saving_start {

@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "control/apply.h"
+#include "control/control.h"
 
 /* A free slot for a port, of which it takes a reference; NULL if all are taken. */
 struct control_port *slot_take(struct control *control, struct model_port *model);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control/apply.c and slots.c: changes of the running switch, each as a whole or not at all, while
- * a worker runs. test_saving.c has those that are written down.
+ * control/apply.c, plan.c and slots.c: changes of the running switch, each as a whole or not at
+ * all, while a worker runs. test_saving.c has those that are written down.
  */
 #include "control/apply.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control/saving.c, and apply.c where changes are written down: a change has ended when it is on
- * the disk; what cannot be saved is taken back; and what a start finds in which file.
+ * control/saving.c, and settle.c, which waits for it: a change has ended when it is on the disk;
+ * what cannot be saved is taken back; and what a start finds in which file.
  */
 #include "control/saving.h"
 
