@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Feeds of rpc/server.c: notifications beside answers, for clients that read and that do not. */
+/* Feeds (rpc/server.h): notifications beside answers, for clients that read and that do not. */
 #include "rpc/server.h"
 
 #include "server_fixture.h"

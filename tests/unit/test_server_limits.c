@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The limits of rpc/server.c: clients that send too much, nest too deeply, do not read, come in
+ * The limits of rpc/server.h: clients that send too much, nest too deeply, do not read, come in
  * crowds, or ask for what takes long.
  */
 #include "rpc/server.h"
