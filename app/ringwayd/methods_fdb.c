@@ -238,7 +238,7 @@ static int flush_addresses(struct call *call, const void *params, json_t **resul
 	struct daemon *daemon = call_context(call);
 	struct control *control = daemon->control;
 	const struct fdb_flush_wish *wish = params;
-	uint16_t number = FDB_NO_PORT;
+	uint16_t number = FDB_NO_PORT, vlan = FDB_ANY_VLAN;
 
 	if (wish->port[0] != '\0') {
 		struct control_port *port = control_find_port(control, wish->port);
@@ -247,10 +247,9 @@ static int flush_addresses(struct call *call, const void *params, json_t **resul
 			return no_such_port(wish->port, err);
 		number = (uint16_t)(port - control->ports);
 	}
-	*result = json_pack("{s:i}", "removed",
-			    (int)(wish->vlan == 0 ? fdb_flush(control->fdb, number)
-						  : fdb_flush_vlan(control->fdb, number,
-								   (uint16_t)wish->vlan)));
+	if (wish->vlan != 0)
+		vlan = (uint16_t)wish->vlan;
+	*result = json_pack("{s:i}", "removed", (int)fdb_flush(control->fdb, number, vlan));
 	return 0;
 }
 

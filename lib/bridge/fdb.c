@@ -385,8 +385,7 @@ int fdb_remove(struct fdb *fdb, fdb_key_t key)
 	return 0;
 }
 
-/* vlan: -1 for all. */
-static uint32_t flush(struct fdb *fdb, uint16_t port, int vlan)
+uint32_t fdb_flush(struct fdb *fdb, uint16_t port, uint16_t vlan)
 {
 	uint32_t count = 0;
 
@@ -396,23 +395,13 @@ static uint32_t flush(struct fdb *fdb, uint16_t port, int vlan)
 		for (unsigned int i = 0; i < FDB_BUCKET_ENTRIES; i++) {
 			if (bucket->key[i] == 0 || is_fixed(bucket, i) ||
 			    (port != FDB_NO_PORT && bucket->port[i] != port) ||
-			    (vlan >= 0 && fdb_key_vlan(bucket->key[i]) != vlan))
+			    (vlan != FDB_ANY_VLAN && fdb_key_vlan(bucket->key[i]) != vlan))
 				continue;
 			entry_clear(fdb, bucket, i);
 			count++;
 		}
 	}
 	return count;
-}
-
-uint32_t fdb_flush(struct fdb *fdb, uint16_t port)
-{
-	return flush(fdb, port, -1);
-}
-
-uint32_t fdb_flush_vlan(struct fdb *fdb, uint16_t port, uint16_t vlan)
-{
-	return flush(fdb, port, vlan);
 }
 
 void fdb_forget_port(struct fdb *fdb, uint16_t port)

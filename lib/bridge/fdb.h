@@ -25,6 +25,7 @@
 #define FDB_CAPACITY_MAX (1u << 20)
 #define FDB_BUCKET_ENTRIES 5
 #define FDB_NO_PORT 0xffff
+#define FDB_ANY_VLAN 0xffff  /* for fdb_flush */
 #define FDB_BLACKHOLE 0xfffe /* stands for a port: what is sent there is dropped */
 #define FDB_PORT_MAX 0x7fff
 
@@ -245,12 +246,10 @@ int fdb_fix(struct fdb *fdb, fdb_key_t key, uint16_t port, uint16_t now);
 int fdb_remove(struct fdb *fdb, fdb_key_t key);
 
 /*
- * Removes what was learned of a port, or of all with FDB_NO_PORT. Control thread. Returns how many.
+ * Removes what was learned of a port, or of all with FDB_NO_PORT, in a VLAN, or FDB_ANY_VLAN.
+ * Control thread. Returns how many.
  */
-uint32_t fdb_flush(struct fdb *fdb, uint16_t port);
-
-/* The same in one VLAN. */
-uint32_t fdb_flush_vlan(struct fdb *fdb, uint16_t port, uint16_t vlan);
+uint32_t fdb_flush(struct fdb *fdb, uint16_t port, uint16_t vlan);
 
 /* Removes all entries of a port, static ones too. Control thread. */
 void fdb_forget_port(struct fdb *fdb, uint16_t port);

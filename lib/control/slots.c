@@ -140,7 +140,7 @@ void slot_set(struct control_port *slot)
 	/* What it was known by in its old VLANs must not lead there any more. */
 	if (slot->state == PORT_OPEN &&
 	    !vlan_same(&port->settings.vlan, &settings->vlan))
-		fdb_flush(fdb, port->number);
+		fdb_flush(fdb, port->number, FDB_ANY_VLAN);
 	fdb->ports[port->number].most = settings->max_addresses;
 	port_set(port, settings);
 }

@@ -390,13 +390,13 @@ static void flushes(void **state)
 	for (uint64_t i = 0; i < 30; i++)
 		fdb_fix(fdb, random_key(i), (uint16_t)(i % 3), 0);
 	fdb_fix(fdb, random_key(1000), FDB_BLACKHOLE, 0);
-	assert_int_equal(fdb_flush(fdb, 1), 190);
+	assert_int_equal(fdb_flush(fdb, 1, FDB_ANY_VLAN), 190);
 	assert_int_equal(fdb->entries, 411);
 	for (uint64_t i = 0; i < 600; i++)
 		assert_int_equal(fdb_lookup(fdb, random_key(i)),
 				 i >= 30 && i % 3 == 1 ? FDB_NO_PORT : i % 3);
-	assert_int_equal(fdb_flush(fdb, 1), 0);
-	assert_int_equal(fdb_flush(fdb, FDB_NO_PORT), 380);
+	assert_int_equal(fdb_flush(fdb, 1, FDB_ANY_VLAN), 0);
+	assert_int_equal(fdb_flush(fdb, FDB_NO_PORT, FDB_ANY_VLAN), 380);
 	assert_int_equal(fdb->entries, 31);
 	for (uint64_t i = 0; i < 30; i++)
 		assert_int_equal(fdb_lookup(fdb, random_key(i)), i % 3);
@@ -687,10 +687,10 @@ static void counts_what_ports_hold(void **state)
 	assert_int_equal(fdb->ports[2].held, 0);
 	fdb_learn(fdb, one, 1, 100);
 	fdb_learn(fdb, two, 1, 100);
-	assert_int_equal(fdb_flush_vlan(fdb, FDB_NO_PORT, 5), 1);
+	assert_int_equal(fdb_flush(fdb, FDB_NO_PORT, 5), 1);
 	assert_int_equal(fdb->ports[1].held, 1);
-	assert_int_equal(fdb_flush_vlan(fdb, 2, 0), 0);
-	assert_int_equal(fdb_flush_vlan(fdb, 1, 0), 1);
+	assert_int_equal(fdb_flush(fdb, 2, 0), 0);
+	assert_int_equal(fdb_flush(fdb, 1, 0), 1);
 	assert_int_equal(fdb->ports[1].held, 0);
 	fdb_learn(fdb, one, 1, 100);
 	fdb_forget_port(fdb, 1);
@@ -728,7 +728,7 @@ static void counts_through_everything(void **state)
 			break;
 		case 5:
 			if (i % 8 == 0)
-				fdb_flush_vlan(fdb, port, dice >> 16 & 3);
+				fdb_flush(fdb, port, dice >> 16 & 3);
 			break;
 		default:
 			fdb_learn(fdb, key, port, now);

@@ -437,7 +437,7 @@ static void flood_switches(void **state)
 		fixture->refuses[i] = 7;
 	}
 	arrange(fixture);
-	fdb_flush(fixture->fdb, FDB_NO_PORT);
+	fdb_flush(fixture->fdb, FDB_NO_PORT, FDB_ANY_VLAN);
 	for (unsigned int i = 0; i < 3; i++)
 		add(fixture, destinations[i], host(1));
 	forward(fixture, 1);
