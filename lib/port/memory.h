@@ -3,7 +3,7 @@
  * The memory port: a type for tests, within the process. What a test injects is received by the
  * switch; of what the switch sends, copies are kept for the test to look at.
  *
- * It implements port/port.h as any type does, but no configuration can name it. Unlike the others
+ * It fills port/port_ops.h as any type does, but no configuration can name it. Unlike the others
  * it allocates on the worker's side, piece by piece, so that a sanitizer sees who reads a byte too
  * far or a view after its release. The functions below may be called by any thread while a worker
  * runs. All queues are connected until a test says otherwise.

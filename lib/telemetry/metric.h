@@ -100,8 +100,8 @@ struct process_facts {
 };
 
 /*
- * Their rows, and those of struct port_connection (port/port.h), rpc_counters (rpc/server.h) and
- * http_counters (telemetry/http.h).
+ * Their rows, and those of struct port_connection (port/port_ops.h), rpc_counters (rpc/server.h)
+ * and http_counters (telemetry/http.h).
  */
 extern const struct metric metric_port[], metric_limiter[], metric_vhost[], metric_worker_facts[],
 	metric_fdb_facts[], metric_control[], metric_rpc[], metric_http[], metric_process[];
