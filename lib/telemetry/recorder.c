@@ -17,14 +17,12 @@ static void release(struct recorder *recorder)
 {
 	if (recorder->has_program)
 		pcap_freecode(&recorder->program);
-	if (recorder->output.fd >= 0)
-		close(recorder->output.fd);
+	capture_output_close(&recorder->output);
 	if (recorder->owner >= 0)
 		close(recorder->owner);
 	if (recorder->wake_fd >= 0)
 		close(recorder->wake_fd);
 	pthread_mutex_destroy(&recorder->lock);
-	free(recorder->output.bytes);
 	free(recorder->missed);
 	free(recorder->trace);
 	free(recorder->interface);
@@ -105,7 +103,7 @@ struct recorder_counts recorder_count(const struct recorder *recorder)
 		.matched = counts.matched - counter_read(&recorder->discarded),
 		.written = counter_read(&recorder->written),
 		.missed = counts.missed + counter_read(&recorder->lost),
-		.bytes = counter_read(&recorder->bytes),
+		.bytes = counter_read(&recorder->output.written),
 	};
 }
 

@@ -6,17 +6,12 @@
 #include "telemetry/recorder_thread.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/units.h"
 #include "sync/counter.h"
@@ -29,7 +24,6 @@
 /* A reader that does not take the end of the file within this time does not get it. */
 #define GRACE_MS 1000
 
-#define OUTPUT_SIZE ((size_t)256 << 10)
 #define TRACE_SIZE_MAX ((size_t)16 << 20)
 
 static uint64_t clock_ns(clockid_t id)
@@ -90,37 +84,14 @@ static void end(struct recorder *recorder, const char *reason)
 
 /* ---- the output ---- */
 
-/*
- * What was not written whole is taken away again, as far as the output allows that; the frames that
- * are lost with it are counted.
- */
+/* The frames that are lost with what was not written whole are counted. */
 static void break_output(struct recorder *recorder, int errnum)
 {
-	struct output *output = &recorder->output;
+	const size_t lost = capture_output_break(&recorder->output);
 	char reason[REASON_SIZE];
-	size_t whole = 0, lost = 0;
 
-	for (size_t at = 0; at < output->used; at += pcapng_block_length(output->bytes + at)) {
-		const size_t behind = at + pcapng_block_length(output->bytes + at);
-
-		if (behind <= output->sent)
-			whole = behind;
-		else
-			lost += pcapng_is_frame(output->bytes + at);
-	}
-	if (output->is_file && output->sent > whole) {
-		off_t position = lseek(output->fd, 0, SEEK_CUR);
-
-		if (position < 0 ||
-		    ftruncate(output->fd, position - (off_t)(output->sent - whole)) != 0)
-			whole = output->sent;
-	}
-	counter_add(&recorder->bytes, whole - output->sent);
 	counter_add(&recorder->written, -lost);
 	counter_add(&recorder->lost, lost);
-	output->is_broken = true;
-	output->used = 0;
-	output->sent = 0;
 	if (errnum == EPIPE || errnum == ECONNRESET)
 		snprintf(reason, sizeof(reason), "the reader is gone");
 	else if (errnum == ETIMEDOUT)
@@ -130,55 +101,13 @@ static void break_output(struct recorder *recorder, int errnum)
 	end(recorder, reason);
 }
 
-static ssize_t write_some(const struct output *output)
-{
-	const uint8_t *bytes = output->bytes + output->sent;
-	size_t length = output->used - output->sent;
-	struct pollfd ready = { .fd = output->fd, .events = POLLOUT };
-
-	if (output->is_socket)
-		return send(output->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (!output->is_shared)
-		return write(output->fd, bytes, length);
-	/* A pipe that says it has room takes this much without waiting. */
-	if (poll(&ready, 1, 0) != 1 || !(ready.revents & POLLOUT)) {
-		errno = ready.revents & POLLERR ? EPIPE : EAGAIN;
-		return -1;
-	}
-	return write(output->fd, bytes, length < PIPE_BUF ? length : PIPE_BUF);
-}
-
 /* Writes what the output takes now. */
 static void flush(struct recorder *recorder)
 {
-	struct output *output = &recorder->output;
+	int rc = capture_output_write(&recorder->output);
 
-	while (output->sent < output->used) {
-		ssize_t written = write_some(output);
-
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written < 0 && errno == EAGAIN)
-			return;
-		if (written < 0) {
-			break_output(recorder, errno);
-			return;
-		}
-		output->sent += (size_t)written;
-		counter_add(&recorder->bytes, (uint64_t)written);
-	}
-	output->used = 0;
-	output->sent = 0;
-}
-
-static bool is_pending(const struct output *output)
-{
-	return output->sent < output->used;
-}
-
-static bool has_room(const struct output *output)
-{
-	return OUTPUT_SIZE - output->used >= PCAPNG_FRAME_MAX + PCAPNG_END_MAX;
+	if (rc != 0)
+		break_output(recorder, -rc);
 }
 
 /* ---- records ---- */
@@ -215,10 +144,10 @@ static void keep_record(struct recorder *recorder, uint16_t worker,
 static void write_record(struct recorder *recorder, uint16_t worker,
 			 const struct capture_record *record)
 {
-	struct output *output = &recorder->output;
+	struct capture_output *output = &recorder->output;
 	const uint64_t lost = record->missed - recorder->missed[worker];
 	const size_t length = pcapng_frame(output->bytes + output->used, record, lost);
-	const uint64_t size = recorder->bytes + (output->used - output->sent) + length;
+	const uint64_t size = output->written + (output->used - output->sent) + length;
 
 	if (recorder->bytes_most != 0 && size > recorder->bytes_most) {
 		counter_add(&recorder->discarded, 1);
@@ -255,7 +184,7 @@ static bool drain(struct recorder *recorder)
 	bool any = false;
 	uint16_t worker;
 
-	while ((recorder->capture->traces || has_room(&recorder->output)) &&
+	while ((recorder->capture->traces || capture_output_has_room(&recorder->output)) &&
 	       (record = next_record(recorder, &worker)) != NULL) {
 		/* The steps of frames that are there are wanted to their end. */
 		if (recorder->capture->traces &&
@@ -326,55 +255,13 @@ static int compile_filter(struct recorder *recorder)
 	return reason != NULL ? -EINVAL : 0;
 }
 
-static int open_file(struct recorder *recorder)
-{
-	struct error *fault = &recorder->fault;
-
-	recorder->output.fd = open(recorder->file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (recorder->output.fd >= 0)
-		return 0;
-	error_set(fault, errno == EEXIST ? ERROR_EXISTS : ERROR_SYSTEM, errno,
-		  "cannot make %s: %s", recorder->file, strerror(errno));
-	error_detail(fault, "capture", "file", recorder->file,
-		     "the absolute path of a file that is not there yet");
-	return -1;
-}
-
-/*
- * A pipe that came from elsewhere blocks, and its flags are not ours to change: they are shared
- * with whoever opened it. Opened once more it has flags of its own.
- */
-static void unblock_pipe(struct output *output)
-{
-	char path[32];
-	int again;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", output->fd);
-	again = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	output->is_shared = again < 0;
-	if (again < 0)
-		return;
-	close(output->fd);
-	output->fd = again;
-}
-
 static int prepare_output(struct recorder *recorder)
 {
-	struct output *output = &recorder->output;
-	struct stat status;
+	struct capture_output *output = &recorder->output;
+	int rc = capture_output_open(output, recorder->file, &recorder->fault);
 
-	if (output->fd < 0 && open_file(recorder) != 0)
-		return -1;
-	if (fstat(output->fd, &status) != 0)
-		return error_set(&recorder->fault, ERROR_SYSTEM, errno,
-				 "the output cannot be used: %s", strerror(errno));
-	output->is_file = S_ISREG(status.st_mode);
-	output->is_socket = S_ISSOCK(status.st_mode);
-	if (S_ISFIFO(status.st_mode))
-		unblock_pipe(output);
-	output->bytes = malloc(OUTPUT_SIZE);
-	if (output->bytes == NULL)
-		return error_set(&recorder->fault, ERROR_INTERNAL, ENOMEM, "out of memory");
+	if (rc != 0)
+		return rc;
 	output->used = pcapng_begin(output->bytes, recorder->interface, recorder->filter,
 				    recorder->capture->snap);
 	return 0;
@@ -385,10 +272,11 @@ static int prepare_output(struct recorder *recorder)
 /* Sleeps until something may have happened; notices what ends the capture from outside. */
 static void wait_awhile(struct recorder *recorder, int milliseconds)
 {
-	const struct output *output = &recorder->output;
+	const struct capture_output *output = &recorder->output;
 	const bool reads = output->fd >= 0 && !output->is_file && !output->is_broken;
+	const short wanted = capture_output_is_pending(output) ? POLLOUT : 0;
 	struct pollfd fds[] = {
-		{ .fd = reads ? output->fd : -1, .events = is_pending(output) ? POLLOUT : 0 },
+		{ .fd = reads ? output->fd : -1, .events = wanted },
 		{ .fd = recorder->over ? -1 : recorder->owner, .events = POLLIN },
 		{ .fd = recorder->wake_fd, .events = POLLIN },
 	};
@@ -410,7 +298,7 @@ static void flush_all(struct recorder *recorder)
 	const uint64_t until = now_ms() + GRACE_MS;
 
 	flush(recorder);
-	while (is_pending(&recorder->output)) {
+	while (capture_output_is_pending(&recorder->output)) {
 		if (now_ms() >= until) {
 			break_output(recorder, ETIMEDOUT);
 			return;
@@ -422,7 +310,7 @@ static void flush_all(struct recorder *recorder)
 
 static void write_end(struct recorder *recorder)
 {
-	struct output *output = &recorder->output;
+	struct capture_output *output = &recorder->output;
 	const struct recorder_counts counts = recorder_count(recorder);
 	const struct pcapng_end last = { .began = recorder->began,
 					 .ended = clock_ns(CLOCK_REALTIME),
@@ -478,10 +366,8 @@ void *recorder_work(void *argument)
 	run(recorder);
 	if (!recorder->capture->traces) {
 		write_end(recorder);
-		close(recorder->output.fd);
-		recorder->output.fd = -1;
+		capture_output_close(&recorder->output);
 	}
-	__atomic_store_n(&recorder->has_ended, true, __ATOMIC_RELEASE);
 	tell(recorder, tell_ended);
 	return NULL;
 }

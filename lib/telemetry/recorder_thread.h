@@ -8,20 +8,10 @@
 #include <pcap/pcap.h>
 #include <pthread.h>
 
+#include "telemetry/capture_output.h"
 #include "telemetry/recorder.h"
 
 #define REASON_SIZE 128
-
-/* Bytes on their way to the output; they begin and end with whole blocks. */
-struct output {
-	int fd;
-	bool is_file;    /* never keeps a writer waiting for a reader */
-	bool is_socket;
-	bool is_shared;  /* a pipe whose writes would block: it is asked before each */
-	bool is_broken;  /* takes nothing more */
-	size_t used, sent;
-	uint8_t *bytes;
-};
 
 struct recorder {
 	struct loop *loop;
@@ -46,16 +36,15 @@ struct recorder {
 	/* The thread's own. */
 	struct bpf_program program;
 	bool has_program;
-	struct output output;
+	struct capture_output output;
 	uint64_t began, deadline; /* ns since 1970; ms of the monotonic clock */
 	uint64_t *missed;         /* by worker: what the last record said */
 	uint8_t *trace;
 	size_t trace_length, trace_size;
 
 	/* w: the thread, r: anyone */
-	uint64_t written, discarded, lost, bytes;
+	uint64_t written, discarded, lost;
 	bool over;
-	bool has_ended;
 	char reason[REASON_SIZE]; /* set before `over` */
 	struct error fault;       /* why it could not start */
 };
