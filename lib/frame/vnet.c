@@ -119,7 +119,7 @@ static bool is_dhcp(const struct frame *frame)
 	       (udp[2] == 0 && (udp[3] == DHCP_SERVER || udp[3] == DHCP_CLIENT));
 }
 
-bool burst_admits_any(struct burst *burst, const struct frame *frame, bool first)
+bool burst_charge(struct burst *burst, const struct frame *frame, bool first)
 {
 	if (budget_admits(&burst->budget, vnet_charge_bound(frame), first))
 		return true;

@@ -50,20 +50,8 @@ static inline struct charge vnet_charge_bound(const struct frame *frame)
 	return (struct charge){ frame->length + more * FRAME_HEAD_MAX, 1 + more };
 }
 
-/* Takes a frame off a budget that has room for it, if that is easily seen. */
-static inline bool budget_has_room(struct charge *budget, const struct frame *frame)
-{
-	if (__builtin_expect(frame->vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE ||
-			     frame->drop != DROP_NO_DESTINATION ||
-			     frame->length > budget->bytes || budget->packets == 0, false))
-		return false;
-	budget->bytes -= frame->length;
-	budget->packets--;
-	return true;
-}
-
-/* burst_admits of any frame, in a burst that has a budget. */
-bool burst_admits_any(struct burst *burst, const struct frame *frame, bool first);
+/* burst_admits in a burst that has a budget. */
+bool burst_charge(struct burst *burst, const struct frame *frame, bool first);
 
 /*
  * For rx_burst: takes the charge of the frame that is to be the next of the burst off its budget,
@@ -71,8 +59,7 @@ bool burst_admits_any(struct burst *burst, const struct frame *frame, bool first
  */
 static inline bool burst_admits(struct burst *burst, const struct frame *frame, bool first)
 {
-	return burst->budget.bytes == BURST_UNLIMITED ||
-	       budget_has_room(&burst->budget, frame) || burst_admits_any(burst, frame, first);
+	return burst->budget.bytes == BURST_UNLIMITED || burst_charge(burst, frame, first);
 }
 
 /*

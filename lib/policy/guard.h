@@ -126,9 +126,10 @@ static inline bool guard_is_usual_source(const struct guard *guard, const struct
 	uint16_t length, port;
 	uint32_t source;
 
+	if (frame->head_length < ETHERNET_HEADER + GUARD_IPV4_HEADER + GUARD_UDP_HEADER)
+		return false;
 	memcpy(&source, ip + 12, sizeof(source));
-	if (frame->head_length < ETHERNET_HEADER + GUARD_IPV4_HEADER + GUARD_UDP_HEADER ||
-	    (source & guard->ipv4_mask) != guard->ipv4_address || source == 0 ||
+	if ((source & guard->ipv4_mask) != guard->ipv4_address || source == 0 ||
 	    guard_filled_at(frame) < ETHERNET_HEADER + GUARD_IPV4_HEADER + GUARD_PORTS)
 		return false;
 	if (ip[9] != GUARD_UDP)
@@ -148,8 +149,8 @@ static inline bool guard_is_usual(const struct guard *guard, const struct frame 
 	uint16_t type;
 
 	memcpy(&type, frame->head + ETHERNET_HEADER - 2, sizeof(type));
-	return type == htobe16(ETHERTYPE_IPV4) && frame->head[ETHERNET_HEADER] == 0x45 &&
-	       guard_is_usual_source(guard, frame);
+	return type == htobe16(ETHERTYPE_IPV4) && guard_is_usual_source(guard, frame) &&
+	       frame->head[ETHERNET_HEADER] == 0x45;
 }
 
 /* What a level asks of a frame, from the start, however unusual it is. Worker. */

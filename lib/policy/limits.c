@@ -35,6 +35,9 @@ static void settle(struct limiter *limiter, struct limit_grant grant, uint64_t u
 
 void limits_settle(struct limits *limits, const struct limits_grant *grant, struct charge used)
 {
+	/* Just what was granted, as mostly on the way out. */
+	if (used.bytes == grant->bandwidth.tokens && used.packets == grant->packets.tokens)
+		return;
 	settle(&limits->bandwidth, grant->bandwidth, used.bytes);
 	settle(&limits->packets, grant->packets, used.packets);
 }

@@ -120,8 +120,11 @@ fill_bytes(struct burst *burst, struct frame *frame, const uint8_t *bytes, uint3
 	frame->view_count = 1;
 }
 
-/* Fills a frame whose header and bytes lie in one piece, which is nearly every frame. */
-static inline void fill_frame(struct burst *burst, struct frame *frame,
+/*
+ * Fills a frame whose header and bytes lie in one piece, which is nearly every frame. Returns
+ * whether its header asks for nothing.
+ */
+static inline bool fill_frame(struct burst *burst, struct frame *frame,
 			      const struct arrival *piece, uint32_t header)
 {
 	const uint8_t *bytes = piece->address + header;
@@ -129,10 +132,12 @@ static inline void fill_frame(struct burst *burst, struct frame *frame,
 	struct virtio_net_hdr vnet;
 
 	memcpy(&vnet, piece->address, sizeof(vnet));
-	if (likely(frame_set_vnet(burst, frame, &vnet)))
+	if (likely(frame_set_vnet(burst, frame, &vnet))) {
 		fill_bytes(burst, frame, bytes, length, FRAME_HEAD_PLAIN);
-	else
-		fill_bytes(burst, frame, bytes, length, FRAME_HEAD_MAX);
+		return true;
+	}
+	fill_bytes(burst, frame, bytes, length, FRAME_HEAD_MAX);
+	return false;
 }
 
 /* Is there room left in the burst for the largest frame, and time for the longest chain? */
@@ -143,17 +148,40 @@ static inline bool burst_has_room(const struct virtqueue *vq, const struct burst
 	       burst->scratch_used + FRAME_LENGTH_MAX + 64 <= BURST_SCRATCH;
 }
 
-/* As burst_admits, with the budget in registers. */
+/* A burst's budget while it is spent: in registers, but for frames that take a closer look. */
+struct spending {
+	uint64_t bytes, packets; /* left when it was last looked at in the burst */
+	uint32_t plain;          /* frames that were taken off since, a packet each */
+};
+
+static inline __attribute__((always_inline)) struct spending read_budget(const struct burst *burst)
+{
+	return (struct spending){ burst->budget.bytes, burst->budget.packets, 0 };
+}
+
+static inline __attribute__((always_inline)) void write_budget(struct burst *burst,
+							       const struct spending *spending)
+{
+	burst->budget.bytes = spending->bytes;
+	burst->budget.packets = spending->packets - spending->plain;
+}
+
+/* As burst_admits. `plain`: the frame's header asks for nothing, and it is no drop. */
 static inline __attribute__((always_inline)) bool
-admits(struct burst *burst, struct charge *left, const struct frame *frame, bool first)
+admits(struct burst *burst, struct spending *spending, const struct frame *frame, bool plain,
+       bool first)
 {
 	bool admitted;
 
-	if (likely(budget_has_room(left, frame)))
+	if (likely(plain && frame->length <= spending->bytes &&
+		   spending->plain < spending->packets)) {
+		spending->bytes -= frame->length;
+		spending->plain++;
 		return true;
-	burst->budget = *left;
-	admitted = burst_admits_any(burst, frame, first);
-	*left = burst->budget;
+	}
+	write_budget(burst, spending);
+	admitted = burst_charge(burst, frame, first);
+	*spending = read_budget(burst);
 	return admitted;
 }
 
@@ -164,25 +192,28 @@ take_limited(struct virtqueue *vq, struct burst *burst, const struct arrival *ar
 {
 	const uint32_t header = vq->header_length;
 	struct frame *frame = burst->frames;
-	struct charge left = burst->budget;
+	struct spending spending = read_budget(burst);
 	uint16_t taken;
 
 	for (taken = 0; taken < count; taken++, frame++) {
+		bool plain = false;
+
 		frame->verdict = VERDICT_DROP;
 		frame->drop = DROP_NO_DESTINATION;
 		frame->needs = 0;
 		frame->segments = 1;
 		if (likely(arrivals[taken].address != NULL)) {
-			fill_frame(burst, frame, &arrivals[taken], header);
+			plain = fill_frame(burst, frame, &arrivals[taken], header);
 		} else {
 			if (!burst_has_room(vq, burst))
 				break;
 			fill_frame_slowly(vq, burst, frame, &arrivals[taken]);
 		}
-		if (limited && !admits(burst, &left, frame, taken == 0))
+		if (limited && !admits(burst, &spending, frame, plain, taken == 0))
 			break;
 	}
-	burst->budget = left;
+	if (limited)
+		write_budget(burst, &spending);
 	return taken;
 }
 

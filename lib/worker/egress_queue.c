@@ -297,10 +297,13 @@ static bool drain(struct worker *worker, const struct snapshot_port *to, uint64_
 
 bool egress_drain(struct worker *worker, const struct snapshot *snapshot)
 {
-	const uint64_t start = rte_rdtsc(), now = limiter_now();
+	const uint64_t start = rte_rdtsc();
 	bool moved = false;
 	uint16_t i = 0;
+	uint64_t now;
 
+	worker->start = start;
+	now = worker_now(worker);
 	while (i < worker->waiting_count) {
 		const struct snapshot_port *to = find_port(snapshot, &worker->waiting[i]);
 

@@ -234,7 +234,7 @@ uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 		.likely = likely_destination(worker, snapshot, queue->port->number),
 	};
 
-	worker->now = 0;
+	worker->start = rte_rdtsc();
 	if (next != NULL && next->ops->expect != NULL)
 		outlook.next = next;
 	expect(&outlook, 0);
@@ -262,6 +262,7 @@ static uint16_t send_injected(struct worker *worker, const struct snapshot *snap
 		uint64_t serial;
 		uint16_t number;
 
+		worker->start = start;
 		injector_take(&worker->injector, worker->burst, &number, &serial);
 		port = number < snapshot->port_count ? snapshot->ports[number].port : NULL;
 		if (port == NULL || port->serial != serial)
@@ -304,12 +305,11 @@ static uint16_t visit_active(struct worker *worker, const struct snapshot *snaps
 	while (i < mine->active) {
 		struct port_queue *queue = mine->queues[i];
 		struct port_queue *next = mine->queues[i + 1 < mine->active ? i + 1 : 0];
-		const uint64_t start = rte_rdtsc();
 		const uint16_t count = worker_visit(worker, snapshot, queue,
 						    next != queue ? next : NULL);
 
 		if (count > 0)
-			count_burst(&worker->counters, count, rte_rdtsc() - start);
+			count_burst(&worker->counters, count, rte_rdtsc() - worker->start);
 		frames = (uint16_t)(frames | count);
 		queue->empty = found_nothing(queue, count) ? queue->empty + 1 : 0;
 		if (queue->empty < IDLE_VISITS) {
@@ -317,7 +317,7 @@ static uint16_t visit_active(struct worker *worker, const struct snapshot *snaps
 			continue;
 		}
 		mine->queues[i] = mine->queues[--mine->active];
-		add_idle(mine, queue, start);
+		add_idle(mine, queue, worker->start);
 	}
 	return frames;
 }
@@ -344,7 +344,7 @@ static uint16_t visit_idle(struct worker *worker, const struct snapshot *snapsho
 	const uint64_t round = now - worker->round_start;
 	uint16_t frames = 0;
 
-	worker->round_start = now;
+	worker->round_start = worker->start = now;
 	for (uint16_t i = 0; i < idle; i++) {
 		struct port_queue *queue = mine->idle_first;
 		uint16_t count;
@@ -379,7 +379,6 @@ uint16_t worker_iterate(struct worker *worker)
 	uint64_t start;
 
 	worker->wait = UINT64_MAX;
-	worker->now = 0;
 	/* First, as what waits for ports that are gone, or in other VLANs now, goes by that. */
 	if (unlikely(worker->waiting_count > 0))
 		frames = egress_drain(worker, snapshot);

@@ -24,6 +24,7 @@
 #include "worker/snapshot.h"
 
 #define WORKERS_MAX 64
+#define WORKER_LATE_US 5
 #define WORKER_BURSTS 7 /* classes of burst sizes: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64 */
 
 /*
@@ -89,7 +90,9 @@ struct worker {
 
 	/* The worker's own. */
 	uint16_t *likely; /* by port: where its frames went last */
-	uint64_t now;     /* limiter_now() of this visit; 0: nobody has asked yet */
+	uint64_t start;   /* of this visit, TSC */
+	uint64_t now;     /* limiter_now(), as it was at `asked` */
+	uint64_t asked;   /* TSC */
 	uint64_t wait;    /* ns until frames that a limit holds back may go on */
 	uint16_t waiting_count;
 	struct worker_waiting *waiting; /* for which frames wait: worker/egress_queue.h */
@@ -138,11 +141,13 @@ uint16_t worker_iterate(struct worker *worker);
 uint16_t worker_visit(struct worker *worker, const struct snapshot *snapshot,
 		      struct port_queue *queue, struct port_queue *next);
 
-/* The time for limits, asked for once a visit, however many ports have some. */
+/* The time for limits. It is behind by up to WORKER_LATE_US, as asking the kernel takes a while. */
 static inline uint64_t worker_now(struct worker *worker)
 {
-	if (worker->now == 0)
+	if (worker->start - worker->asked >= WORKER_LATE_US * worker->cycles_per_us) {
 		worker->now = limiter_now();
+		worker->asked = worker->start;
+	}
 	return worker->now;
 }
 

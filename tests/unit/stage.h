@@ -47,7 +47,6 @@ static inline struct frame *send_marked(struct rig *rig, uint16_t port, uint8_t 
 
 static inline void send_burst(struct rig *rig)
 {
-	rig->worker->now = 0;
 	egress_burst(rig->worker, rig->snapshot);
 	assert_int_equal(rig->worker->forward.staged_count, 0);
 	for (uint16_t i = 0; i < rig->port_count; i++)
