@@ -48,8 +48,11 @@ static int check_set(const struct change *change, const struct control_port *slo
 	const struct model_port *wanted = slot->wanted;
 	char object[PORT_NAME_SIZE + 8];
 
-	if (!change->strict || ops->check_set == NULL || slot->state != PORT_OPEN ||
-	    ops->check_set(slot->port, wanted->config, &wanted->settings, err) == 0)
+	if (!change->strict || slot->state != PORT_OPEN)
+		return 0;
+	if (port_reserve(slot->port, &wanted->settings, err) == 0 &&
+	    (ops->check_set == NULL ||
+	     ops->check_set(slot->port, wanted->config, &wanted->settings, err) == 0))
 		return 0;
 	snprintf(object, sizeof(object), "port %s", wanted->name);
 	error_detail(err, object, NULL, NULL, NULL);

@@ -166,6 +166,10 @@ void slot_open(struct control_port *slot)
 		slot_opened(slot, &fault);
 		return;
 	}
+	if (port_reserve(slot->port, &model->settings, &fault) != 0) {
+		slot_opened(slot, &fault);
+		return;
+	}
 	slot_set(slot);
 	slot->port->given = model->descriptors;
 	if (model->ops->open(slot->port, model->config, saving_remembered(control, model->name),

@@ -2,6 +2,7 @@
 /* What all types of port share, and the list of the types; port/port.h is the contract. */
 #include "port/port.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,27 +121,44 @@ static void set_storm(struct port *port, enum flood_class class, uint64_t rate)
 	limiter_set(&port->storm[class], &limit, LIMIT_PACKETS, limiter_now());
 }
 
-/* A queue for each worker. It stays until the port goes: frames may be in it at any time. */
-static void reserve_waiting(struct port *port)
+/* A queue for each worker: frames may be in it at any time. Returns 0 or -ENOMEM. */
+static int reserve_waiting(struct port *port)
 {
 	const size_t size = port->worker_count * sizeof(*port->waiting);
 
 	port->waiting = aligned_alloc(64, size);
 	if (port->waiting == NULL)
-		return;
+		return -ENOMEM;
 	memset(port->waiting, 0, size);
 	for (uint16_t i = 0; i < port->worker_count; i++) {
 		if (frame_ring_init(&port->waiting[i].ring, EGRESS_QUEUE_MAX) != 0) {
 			free_waiting(port);
-			return;
+			return -ENOMEM;
 		}
 	}
+	return 0;
+}
+
+static bool are_limits(const struct port_limits *limits)
+{
+	return limits->bandwidth.rate != 0 || limits->packets.rate != 0;
+}
+
+int port_reserve(struct port *port, const struct port_settings *settings, struct error *err)
+{
+	if (port->waiting != NULL || settings->egress.excess != EXCESS_WAIT ||
+	    !are_limits(&settings->egress) || reserve_waiting(port) == 0)
+		return 0;
+	return error_set(err, ERROR_SYSTEM, ENOMEM,
+			 "no memory for a queue: %u bytes of addresses for each of %u workers",
+			 EGRESS_QUEUE_MAX, port->worker_count);
 }
 
 void port_set(struct port *port, const struct port_settings *settings)
 {
 	struct guard *before = port->settings.guard;
 	const uint64_t now = limiter_now();
+	struct error err;
 
 	port->vlans_set += !vlan_same(&port->settings.vlan, &settings->vlan);
 	port->settings = *settings;
@@ -152,13 +170,9 @@ void port_set(struct port *port, const struct port_settings *settings)
 	set_storm(port, FLOOD_UNKNOWN, settings->storm.unknown);
 	set_storm(port, FLOOD_BROADCAST, settings->storm.broadcast);
 	set_storm(port, FLOOD_MULTICAST, settings->storm.multicast);
-	if (port->waiting != NULL || settings->egress.excess != EXCESS_WAIT ||
-	    !limits_are_on(&port->egress))
-		return;
-	reserve_waiting(port);
-	if (port->waiting == NULL)
-		log_error("port", "port %s: no memory for a queue: what is over its limits is "
-			  "dropped", port->name);
+	if (port_reserve(port, settings, &err) != 0)
+		log_error("port", "port %s: %s; what is over its limits is dropped", port->name,
+			  err.message);
 }
 
 void port_add_counters(const struct port *port, uint16_t queue, struct port_counters *sum)

@@ -116,6 +116,14 @@ const struct port_ops *port_type(unsigned int index);
 void port_set(struct port *port, const struct port_settings *settings);
 
 /*
+ * Reserves the memory that settings take: a queue for each worker, where what is over the limits on
+ * the way out waits. It stays until the port goes. Whoever cannot refuse the settings sets them all
+ * the same: what would wait is dropped as `no_memory` then, until they are set again. Returns 0 or
+ * -1 with *err. Control thread.
+ */
+int port_reserve(struct port *port, const struct port_settings *settings, struct error *err);
+
+/*
  * A closed port of this type with default settings, its queues with the workers that port_worker
  * says. queues: pairs, 1 to PORT_QUEUES_MAX; workers: how many there are. Returns NULL without
  * memory. Control thread.

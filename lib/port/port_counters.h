@@ -28,7 +28,7 @@ struct tx_counters {
 	uint64_t delayed;       /* frames that waited and went on */
 	uint64_t throttled;     /* times that the limits began to hold frames back */
 	uint64_t throttled_ns;  /* and for how long they did */
-	uint64_t limited_bytes; /* of frames that the limits dropped as `limit` */
+	uint64_t limited_bytes; /* of frames over the limits that were dropped */
 	uint64_t dropped[DROP_COUNT];
 };
 

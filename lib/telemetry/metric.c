@@ -38,7 +38,7 @@ const struct metric metric_rx[] = {
 	COUNTER("rx_throttled_ns", struct rx_counters, throttled_ns, "ns",
 		"that the port's limit held frames back"),
 	COUNTER("rx_limited_bytes", struct rx_counters, limited_bytes, "bytes",
-		"of frames that the port's limit dropped"),
+		"of frames over the port's limit that were dropped"),
 	{ "rx_dropped", METRIC_DROPS, offsetof(struct rx_counters, dropped), "frames",
 	  "taken from the port and dropped, by reason" },
 	{ NULL }
@@ -70,7 +70,7 @@ const struct metric metric_tx[] = {
 	COUNTER("tx_throttled_ns", struct tx_counters, throttled_ns, "ns",
 		"that the port's limit held frames back"),
 	COUNTER("tx_limited_bytes", struct tx_counters, limited_bytes, "bytes",
-		"of frames that the port's limit dropped"),
+		"of frames over the port's limit that were dropped"),
 	{ "tx_dropped", METRIC_DROPS, offsetof(struct tx_counters, dropped), "frames",
 	  "meant for the port and dropped, by reason" },
 	{ NULL }

@@ -42,9 +42,9 @@ static void drop_over(struct worker *worker, const struct snapshot_port *to,
 
 	for (uint16_t i = 0; i < count; i++)
 		bytes += frames[i]->length;
-	counter_add(&counters->dropped[DROP_LIMIT], count);
+	counter_add(&counters->dropped[to->excess], count);
 	counter_add(&counters->limited_bytes, bytes);
-	watch_drops(worker, to, frames, count, DROP_LIMIT);
+	watch_drops(worker, to, frames, count, to->excess);
 }
 
 /* Has worker->waiting know of a queue that is not empty any more. */

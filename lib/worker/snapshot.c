@@ -79,6 +79,7 @@ static struct snapshot_port view_of(struct port *port, const struct vlan_members
 		.pauses = settings->ingress.excess == EXCESS_WAIT,
 		.is_limited = limited || port->waiting != NULL,
 		.queues = queues && port->waiting != NULL,
+		.excess = queues ? DROP_NO_MEMORY : DROP_LIMIT,
 		.queue_bytes = settings->queue.bytes,
 		.queue_time = settings->queue.time * UINT64_C(1000000),
 		.waiting = port->waiting,

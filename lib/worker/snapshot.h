@@ -37,6 +37,7 @@ struct snapshot_port {
 	bool enabled;
 	bool is_limited;      /* it has limits on the way out, or frames may wait for it */
 	bool queues;          /* what is over these limits waits */
+	uint8_t excess;       /* enum drop, why it is dropped if it does not */
 	bool pauses;          /* what is over the limit on the way in waits */
 	uint32_t queue_bytes; /* of what waits, for each worker */
 	uint64_t queue_time;  /* ns */

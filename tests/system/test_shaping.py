@@ -3,11 +3,12 @@
 where the excess is dropped or queues. What passed is what the receiving kernel counts."""
 import contextlib
 import json
+import socket
 import time
 
 import pytest
 
-from harness import Process, assert_ledgers, drops, wait_stable, wait_until
+from harness import Daemon, Process, assert_ledgers, drops, wait_stable, wait_until
 from test_limits import measure, pipeline
 from test_tap import site, tap_port
 
@@ -181,6 +182,81 @@ def test_changes_under_traffic():
             wait_until_limited(place, "b", "egress", "packets")
             assert packets_a_second(place, "b", "egress") == pytest.approx(3000, rel=0.01)
         assert_ledgers(place.daemon)
+
+
+class Requests:
+    """Calls methods over one connection; no answer is waited for, and none may be an error."""
+
+    def __init__(self, path):
+        self.connection = socket.socket(socket.AF_UNIX)
+        self.connection.connect(str(path))
+        self.sent = self.answered = 0
+        self.text = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+    def send(self, method, **params):
+        request = {"jsonrpc": "2.0", "id": self.sent, "method": method, "params": params}
+        self.connection.settimeout(10)
+        self.connection.sendall(json.dumps(request).encode() + b"\n")
+        self.sent += 1
+
+    def receive(self, seconds):
+        self.connection.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            self.text += self.connection.recv(1 << 20).decode()
+        *lines, self.text = self.text.split("\n")
+        for line in lines:
+            answer = json.loads(line)
+            assert answer["id"] == self.answered and "error" not in answer, answer
+            self.answered += 1
+
+    def receive_all(self):
+        deadline = time.monotonic() + 10
+        while self.answered < self.sent:
+            assert time.monotonic() < deadline, f"{self.answered} answers to {self.sent} requests"
+            self.receive(1)
+
+
+def test_a_thousand_changes_a_second(tmp_path):
+    """For five seconds, each on disk before its answer. What a change lost or gave would be there a
+    thousand times a second; and a daemon that is killed behind the last answer comes back with it."""
+    def limits(n):
+        forms = {"rate": 2997 + n % 7, "burst": 600 - n % 5}, {"size": 600, "refill_time": 200}
+        return {"egress": {"packets": {key: None for form in forms for key in form} | forms[n % 2]}}
+
+    def count(place):
+        return arrived(place) + in_bucket(place, "b", "egress", "packets")
+
+    arguments = ["--state", str(tmp_path / "state.json")]
+    with two(b={"egress": packets(3000)}, arguments=arguments) as place:
+        with sending(place, 200):
+            wait_until_limited(place, "b", "egress", "packets")
+            with Requests(place.daemon.socket) as requests:
+                before, begin, sent = count(place), time.monotonic(), 0
+                while time.monotonic() - begin < 5:
+                    # As many as are due: a machine that others use is late at times.
+                    while sent < 1000 * (time.monotonic() - begin):
+                        requests.send("port.set", name="b", limits=limits(sent))
+                        sent += 1
+                    requests.receive(0.001)
+                seconds = time.monotonic() - begin
+                passed = count(place) - before
+                requests.send("port.set", name="b", limits=None)
+                requests.send("port.set", name="b", limits={"egress": packets(1234)}, labels={"last": "this"})
+                requests.receive_all()
+            place.daemon.kill()
+            assert sent > 900 * seconds
+            assert passed / seconds == pytest.approx(3000, rel=0.01)
+        config = json.loads((place.directory / "ringway.json").read_text())
+        with Daemon(place.directory, config=config, netns=place.home.name, arguments=arguments) as again:
+            port = again.rpc("port.get", name="b")
+            assert port["limits"]["egress"]["packets"]["rate"] == 1234
+            assert port["labels"] == {"last": "this"}
 
 
 def tcp(place, seconds=4):
