@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Are limits met? Sets rates, has a sender send more, and compares with what the receiver counts:
-testpmd for plain frames, between two ports of a guest, and the receiving kernel for 64 KiB TSO frames,
-between two TAP ports; guest.c for rates beyond. Prints a table; a rate that the machine cannot carry is said to be so.
+testpmd for plain frames, between two ports of a guest; the receiving kernel for 64 KiB TSO frames,
+between two TAP ports; guest.c for rates that these do not reach. Prints a table; a rate that the machine
+cannot carry is said to be so.
 
 Each row is the median of several windows. A sender that is away for a moment leaves what it earned in
 the bucket, which holds half a second of the rate: that counts as if it had come. A machine that others
