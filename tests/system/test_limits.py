@@ -241,24 +241,25 @@ def test_tcp_reaches_its_limit():
     """Linux guests with segmentation offload: one frame may be larger than what the bucket holds, and
     1,448 of each 1,514 bytes are TCP's payload."""
     names = ("c", "d")
-    rate = 300e6
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(Workdir())
-        limits = limit("300Mbit", 3 * MIB, excess="pause")
-        ports = [vhost_port(directory, name, limits=limits) for name in names]
+        ports = [vhost_port(directory, name) for name in names]
         daemon = stack.enter_context(Daemon(directory, ports, idle="adaptive"))
         guests = stack.enter_context(qemu_guests(directory, *names))
         for guest in guests:
             daemon.wait_port(guest.name, "up")
         source, target = guests
+        # Emulated guests are slow, and slower beside what else the machine does.
+        rate = int(min(300e6, source.iperf(target.address, 3) / 3))
+        daemon.rpc("port.set", name="c", limits=limit(rate, rate // 100, excess="pause"))
         before = drops_of(daemon, *names)
-        # Emulated guests may be too slow beside what else the machine does; too fast they never are.
+        # Too fast they never are.
         rates = []
         while not rates or (max(rates) < 0.93 * rate and len(rates) < 4):
             rates.append(source.iperf(target.address, 5))
         assert 0.93 * rate < max(rates) < 0.98 * rate
         # Not even one whole segment fits into this bucket, and still all goes its way.
-        daemon.rpc("port.set", name="c", limits=limit("300Mbit", 1000))
+        daemon.rpc("port.set", name="c", limits=limit(rate, 1000))
         assert 0.1 * rate < source.iperf(target.address, 3) < 0.97 * rate
         assert_ledgers(daemon)
         assert_nothing_lost_but({"tx.ring_full"}, before, drops_of(daemon, *names))
