@@ -39,6 +39,11 @@ TOLERANCE = 0.01
 FRAMES = 200  # a window has at least so many
 
 
+def late(bed):
+    """Frames that found no room at the receiver."""
+    return bed.daemon.counters(bed.receiver)["tx_dropped"].get("ring_full", 0)
+
+
 class Plain:
     """Frames of one size from port b of the switch to port a, as many as testpmd can send."""
 
@@ -58,8 +63,7 @@ class Plain:
 
     def count(self, charged_first):
         """Packets that were received, and those that were charged before they found no room."""
-        late = self.daemon.counters("a")["tx_dropped"].get("ring_full", 0) if charged_first else 0
-        return self.guest.port_stats()[0]["rx"] + late
+        return self.guest.port_stats()[0]["rx"] + (late(self) if charged_first else 0)
 
 
 class Segmented:
@@ -101,8 +105,7 @@ class Bulk:
         self.sender, self.receiver = "a", "b"
 
     def count(self, charged_first):
-        late = self.daemon.counters("b")["tx_dropped"].get("ring_full", 0) if charged_first else 0
-        return self.segments * (self.guest.counters()[1] + late)
+        return self.segments * (self.guest.counters()[1] + (late(self) if charged_first else 0))
 
 
 def windows(bed, seconds, count, port=None, direction=None, kind=None):

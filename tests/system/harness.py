@@ -29,6 +29,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 import tty
 
@@ -323,6 +324,44 @@ class RpcError(Exception):
     def __init__(self, error):
         super().__init__(f"{error['code']}: {error['message']} {error.get('data', '')}")
         self.code, self.message, self.data = error["code"], error["message"], error.get("data")
+
+
+class Pipeline:
+    """A connection to a daemon's socket on which requests go out without waiting for answers."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def run(self, requests, timeout=30):
+        """All answers, in the order in which they came."""
+        deadline = time.monotonic() + timeout
+        self.socket.settimeout(timeout)
+        text = "".join(json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params})
+                       for n, (method, params) in enumerate(requests))
+        writer = threading.Thread(target=self.socket.sendall, args=[text.encode()])
+        writer.start()
+        decoder, received, answers = json.JSONDecoder(), "", []
+        while len(answers) < len(requests):
+            left = deadline - time.monotonic()
+            assert left > 0, f"{len(answers)} answers in {timeout} s"
+            self.socket.settimeout(left)
+            data = self.socket.recv(1 << 20)
+            assert data, f"closed after {len(answers)} answers"
+            received += data.decode()
+            with contextlib.suppress(ValueError):
+                while received := received.lstrip():
+                    answer, end = decoder.raw_decode(received)
+                    answers.append(answer)
+                    received = received[end:]
+        writer.join()
+        return answers
 
 
 def vhost_port(directory, name, **more):

@@ -12,14 +12,13 @@ import socket
 import stat
 import statistics
 import subprocess
-import threading
 import time
 
 import pytest
 
 from frontend import BROADCAST, Guest, ethernet
-from harness import (RINGWAYD, SWITCH_CPU, Daemon, RpcError, Workdir, assert_ledgers, drops, sockets,
-                     vhost_port, wait_until)
+from harness import (RINGWAYD, SWITCH_CPU, Daemon, Pipeline, RpcError, Workdir, assert_ledgers, drops,
+                     sockets, vhost_port, wait_until)
 
 WORKERS = [{"cpu": SWITCH_CPU, "idle": "adaptive"}]
 
@@ -474,42 +473,13 @@ def test_nowhere_to_save_to(place):
 
 # ---- many ----
 
-class Pipeline(contextlib.AbstractContextManager):
-    """A connection on which requests go out without waiting for answers."""
-
-    def __init__(self, daemon):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
-        self.socket.connect(str(daemon.socket))
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def run(self, requests):
-        """All answers, in the order in which they came."""
-        text = "".join(json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params})
-                       for n, (method, params) in enumerate(requests))
-        writer = threading.Thread(target=self.socket.sendall, args=[text.encode()])
-        writer.start()
-        decoder, received, answers = json.JSONDecoder(), "", []
-        while len(answers) < len(requests):
-            received += self.socket.recv(1 << 20).decode()
-            with contextlib.suppress(ValueError):
-                while received := received.lstrip():
-                    answer, end = decoder.raw_decode(received)
-                    answers.append(answer)
-                    received = received[end:]
-        writer.join()
-        return answers
-
-
 @pytest.mark.parametrize("saved", [False, True], ids=["", "with a state file"])
 def test_many_ports_and_many_changes(place, saved, capsys):
     """The budget is 5 ms for an answer of port.add with 256 ports; here it may be ten times as much, for
     the machine is shared."""
     arguments = ["--state", str(place / "state.json")] if saved else []
     ports = [vhost_port(place, f"vm{n}") for n in range(256)]
-    with start(place, *ports, arguments=arguments) as daemon, Pipeline(daemon) as line:
+    with start(place, *ports, arguments=arguments) as daemon, Pipeline(daemon.socket) as line:
         assert len(daemon.rpc("port.list")) == 256
         times = {"port.add": [], "port.set": [], "port.remove": []}
         for n in range(20):

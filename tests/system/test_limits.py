@@ -2,15 +2,12 @@
 """Ingress limits under guests that send more than they may: the rate is met, nothing is lost where
 the excess waits, all is counted where it is dropped, and limits change under traffic."""
 import contextlib
-import json
-import select
-import socket
 import time
 
 import pytest
 
-from harness import (Daemon, TestpmdGuest, Workdir, assert_ledgers, assert_nothing_lost_but, drops_of,
-                     qemu_guests, vhost_port, wait_stable, wait_until)
+from harness import (Daemon, Pipeline, TestpmdGuest, Workdir, assert_ledgers, assert_nothing_lost_but,
+                     drops_of, qemu_guests, vhost_port, wait_stable, wait_until)
 
 PORTS = ("a", "b")
 SIZE = 1500  # bytes of a frame, without FCS, as limits count them
@@ -170,42 +167,13 @@ def test_a_limit_that_is_removed_is_gone(daemon, guest):
     daemon.rpc("port.set", name="b", limits=limit("1Gbit"))
 
 
-def pipeline(path, requests, timeout=30):
-    """Sends all requests over one connection, without waiting for an answer before the next; returns
-    the answers."""
-    text = b"\n".join(json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params}).encode()
-                      for n, (method, params) in enumerate(requests)) + b"\n"
-    answers, seen = [], ""
-    deadline = time.monotonic() + timeout
-    decoder = json.JSONDecoder()
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(path))
-        connection.setblocking(False)
-        while len(answers) < len(requests):
-            assert time.monotonic() < deadline, f"{len(answers)} answers in {timeout} s"
-            readable, writable, _ = select.select([connection], [connection] if text else [], [], 1)
-            if writable:
-                text = text[connection.send(text):]
-            if readable:
-                data = connection.recv(1 << 20)
-                assert data, f"closed after {len(answers)} answers"
-                seen += data.decode()
-            while seen:
-                try:
-                    value, end = decoder.raw_decode(seen)
-                except ValueError:  # not complete yet
-                    break
-                answers.append(value)
-                seen = seen[end:].lstrip()
-    return answers
-
-
 def test_a_thousand_changes_under_traffic(daemon, guest):
     drops_before = drops_of(daemon, *PORTS)
     saturate(daemon, guest)
     rates = [200_000_000 + 1_500_000 * n for n in range(999)] + [700_000_000]
     requests = [("port.set", {"name": "b", "limits": limit(rate)}) for rate in rates]
-    answers = pipeline(daemon.socket, requests)
+    with Pipeline(daemon.socket) as line:
+        answers = line.run(requests)
     assert [answer["id"] for answer in answers] == list(range(1000))
     assert [answer for answer in answers if "error" in answer] == []
     assert bucket(daemon)["rate"] == rates[-1]
