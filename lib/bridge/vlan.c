@@ -48,16 +48,6 @@ static bool refuse(struct frame *frame, enum drop reason)
 	return false;
 }
 
-/* The frame belongs to the port's native VLAN, if it has one. */
-static bool enter_native(const struct vlan_membership *port, struct frame *frame, uint16_t needs)
-{
-	if (port->native == 0)
-		return refuse(frame, DROP_VLAN);
-	frame->vlan = port->native;
-	frame->needs |= needs;
-	return true;
-}
-
 bool vlan_enter_other(const struct vlan_membership *port, struct frame *frame)
 {
 	const uint8_t *type = frame->head + TYPE_OFFSET;
@@ -71,10 +61,12 @@ bool vlan_enter_other(const struct vlan_membership *port, struct frame *frame)
 		return refuse(frame, DROP_BAD_OFFLOAD);
 	vlan = read16(type + 2) & TAG_VLAN;
 	if (vlan == 0) {
-		if (read16(type + TAG_LENGTH) == ETHERTYPE_VLAN)
+		if (read16(type + TAG_LENGTH) == ETHERTYPE_VLAN || port->native == 0)
 			return refuse(frame, DROP_VLAN);
 		/* Nobody takes a priority tag as it is: it becomes a VLAN's, or goes. */
-		return enter_native(port, frame, NEEDS_TAGS);
+		frame->vlan = port->native;
+		frame->needs |= NEEDS_TAGS;
+		return true;
 	}
 	if (port->mode == VLAN_ACCESS || !vlan_is_member(port, vlan))
 		return refuse(frame, DROP_VLAN);

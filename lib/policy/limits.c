@@ -7,8 +7,7 @@ void limits_set(struct limits *limits, const struct limit_settings *bandwidth,
 {
 	limiter_set(&limits->bandwidth, bandwidth, LIMIT_BITS, now);
 	limiter_set(&limits->packets, packets, LIMIT_PACKETS, now);
-	__atomic_store_n(&limits->on, bandwidth->rate != 0 || packets->rate != 0,
-			 __ATOMIC_RELEASE);
+	__atomic_store_n(&limits->on, limits_are_set(bandwidth, packets), __ATOMIC_RELEASE);
 }
 
 struct limits_grant limits_take(struct limits *limits, uint64_t now, struct charge wanted)

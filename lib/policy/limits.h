@@ -25,6 +25,13 @@ struct limits_grant {
 	struct limit_grant bandwidth, packets;
 };
 
+/* Do these ask for a limit? */
+static inline bool limits_are_set(const struct limit_settings *bandwidth,
+				  const struct limit_settings *packets)
+{
+	return bandwidth->rate != 0 || packets->rate != 0;
+}
+
 /* Sets, changes or removes both, as limiter_set does. Control thread. */
 void limits_set(struct limits *limits, const struct limit_settings *bandwidth,
 		const struct limit_settings *packets, uint64_t now);

@@ -139,15 +139,11 @@ static int reserve_waiting(struct port *port)
 	return 0;
 }
 
-static bool are_limits(const struct port_limits *limits)
-{
-	return limits->bandwidth.rate != 0 || limits->packets.rate != 0;
-}
-
 int port_reserve(struct port *port, const struct port_settings *settings, struct error *err)
 {
 	if (port->waiting != NULL || settings->egress.excess != EXCESS_WAIT ||
-	    !are_limits(&settings->egress) || reserve_waiting(port) == 0)
+	    !limits_are_set(&settings->egress.bandwidth, &settings->egress.packets) ||
+	    reserve_waiting(port) == 0)
 		return 0;
 	return error_set(err, ERROR_SYSTEM, ENOMEM,
 			 "no memory for a queue: %u bytes of addresses for each of %u workers",

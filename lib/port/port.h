@@ -119,7 +119,7 @@ void port_set(struct port *port, const struct port_settings *settings);
  * Reserves the memory that settings take: a queue for each worker, where what is over the limits on
  * the way out waits. It stays until the port goes. Whoever cannot refuse the settings sets them all
  * the same: what would wait is dropped as `no_memory` then, until they are set again. Returns 0 or
- * -1 with *err. Control thread.
+ * -ENOMEM with *err. Control thread.
  */
 int port_reserve(struct port *port, const struct port_settings *settings, struct error *err);
 

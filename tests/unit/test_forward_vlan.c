@@ -229,7 +229,15 @@ static void needs_are_each_frames_own(void **state)
 
 /* ---- neighbours in a burst ---- */
 
-/* IPv4 from 10.0.0.`last`, with one thing or another that a guard or a VLAN asks about. */
+static void set_partial(struct frame *frame, uint16_t start, uint16_t offset)
+{
+	frame->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	frame->vnet.csum_start = start;
+	frame->vnet.csum_offset = offset;
+	frame->needs = NEEDS_CHECKSUM;
+}
+
+/* IPv4 from 10.0.0.1, with one thing or another that a guard or a VLAN asks about. */
 static struct frame *add_odd(struct fixture *fixture, unsigned int kind)
 {
 	struct frame *frame = add(fixture, host(9), host(1));
@@ -268,16 +276,10 @@ static struct frame *add_odd(struct fixture *fixture, unsigned int kind)
 		memcpy(ip - 2, "\x81\0\0\x0a\x08", 5);
 		break;
 	case 10:
-		frame->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-		frame->vnet.csum_start = 12;
-		frame->vnet.csum_offset = 30;
-		frame->needs = NEEDS_CHECKSUM;
+		set_partial(frame, 12, 30);
 		break;
 	case 11:
-		frame->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-		frame->vnet.csum_start = 34;
-		frame->vnet.csum_offset = 2;
-		frame->needs = NEEDS_CHECKSUM;
+		set_partial(frame, 34, 2);
 		break;
 	case 12:
 		frame->length = frame->head_length = 34;
